@@ -1,0 +1,29 @@
+import type { SpiffeId } from '../spiffe/id.ts';
+
+/** Who is calling, as proved. Nothing of it comes from what the caller says of itself, but for an instance taken from metadata. */
+export interface Caller {
+  /** The id of the configured issuer whose token (now, or at the last token authentication) made this identity. */
+  readonly issuer: string;
+  readonly subject: string;
+  readonly spiffeId: SpiffeId;
+  /** Which of the bearers of this identity; undefined where neither token nor client names one. */
+  readonly instance: string | undefined;
+  readonly authenticatedBy: 'token' | 'certificate';
+  /** When the credential shown ends, in ms since the epoch. A stream never outlives it. */
+  readonly credentialEnds: number;
+  /** When a token last proved this identity, in ms since the epoch: bounds renewal by certificate. */
+  readonly tokenSeenAt: number;
+  /** Names the exact key material that proved it, so that a key taken out ends what it opened. Opaque. */
+  readonly provedBy: string;
+}
+
+/** Certificates, keys, bindings and the ledger belong to this pair. */
+export interface Bearer {
+  readonly spiffeId: SpiffeId;
+  readonly instance: string;
+}
+
+/** A map key of the pair: an ID has no space, so no two pairs share one. */
+export function bearerKey(bearer: Bearer): string {
+  return `${bearer.spiffeId} ${bearer.instance}`;
+}

@@ -1,0 +1,23 @@
+import type { SpiffeId } from '../spiffe/id.ts';
+
+export type KeyMode = 'server' | 'csr' | 'agent';
+
+/** What policy gives an identity. */
+export interface Grant {
+  readonly tier: string;
+  /** The longest life of a certificate, in ms: a longer one asked for is capped, silently. */
+  readonly maxTtlMs: number;
+  /** Which mode answers `default`. Set by policy, never inferred and never a fallback. */
+  readonly keyMode: KeyMode;
+  /** The name of the CA backend. */
+  readonly authority: string;
+  /** Absolute folders (no trailing slash) under which a bound key may be. */
+  readonly keyDirectories: readonly string[];
+  /** How long one key may be re-signed, in ms. */
+  readonly keyMaxAgeMs: number;
+}
+
+export interface Policy {
+  /** Computed at every use, after any cache of tokens. Throws PERMISSION_DENIED or IDENTITY_DENIED. */
+  grant(subject: { readonly spiffeId: SpiffeId; readonly issuer: string }): Grant;
+}

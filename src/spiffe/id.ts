@@ -1,0 +1,53 @@
+import { SignetError } from '../base/errors.ts';
+
+declare const trustDomainBrand: unique symbol;
+declare const spiffeIdBrand: unique symbol;
+
+/** A checked trust domain name, for example `cluster.local`. */
+export type TrustDomain = string & { readonly [trustDomainBrand]: true };
+/** A checked SPIFFE ID with a path, for example `spiffe://cluster.local/ns/shop/sa/web`. */
+export type SpiffeId = string & { readonly [spiffeIdBrand]: true };
+
+/** SPIFFE-ID §2.3: an ID longer than this need not be supported. */
+const longestId = 2048;
+const trustDomainPattern = /^[a-z0-9._-]{1,255}$/;
+const segmentPattern = /^[a-zA-Z0-9._-]+$/;
+
+export function isTrustDomain(text: string): text is TrustDomain {
+  return trustDomainPattern.test(text);
+}
+
+export function parseTrustDomain(text: string): TrustDomain {
+  if (isTrustDomain(text)) return text;
+  throw new SignetError('INVALID_ARGUMENT', 'a trust domain is 1 to 255 of a-z, 0-9, ".", "_" and "-"');
+}
+
+/** One path segment (SPIFFE-ID §2.2). Refused, never cleaned: two names must not fold into one identity. */
+export function isPathSegment(text: string): boolean {
+  return text.length <= longestId && segmentPattern.test(text) && text !== '.' && text !== '..';
+}
+
+export function isSpiffeId(text: string): text is SpiffeId {
+  if (text.length > longestId || !text.startsWith('spiffe://')) return false;
+  const [domain, ...segments] = text.slice('spiffe://'.length).split('/');
+  return domain !== undefined && isTrustDomain(domain) && segments.length > 0 && segments.every(isPathSegment);
+}
+
+/** Throws INVALID_ARGUMENT; the message holds nothing of the input. */
+export function parseSpiffeId(text: string): SpiffeId {
+  if (isSpiffeId(text)) return text;
+  throw new SignetError('INVALID_ARGUMENT', 'not a SPIFFE ID of the form spiffe://<trust domain>/<path>');
+}
+
+export function spiffeId(domain: TrustDomain, segments: readonly string[]): SpiffeId {
+  return parseSpiffeId(`spiffe://${domain}/${segments.join('/')}`);
+}
+
+export function trustDomainOf(id: SpiffeId): TrustDomain {
+  return parseTrustDomain(id.slice('spiffe://'.length, id.indexOf('/', 'spiffe://'.length)));
+}
+
+/** The path with its leading slash. */
+export function pathOf(id: SpiffeId): string {
+  return id.slice(id.indexOf('/', 'spiffe://'.length));
+}
