@@ -1,0 +1,27 @@
+/**
+ * Runs the named suites (folders of test/) with node:test, one file after the other for suites that start processes.
+ * Finding no test file is a failure, and so is running none.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, globSync } from 'node:fs';
+
+const suites = process.argv.slice(2);
+const files = suites.flatMap((suite) => {
+  const found = globSync(`test/${suite}/**/*.test.ts`).toSorted();
+  if (!existsSync(`test/${suite}`) || found.length === 0) {
+    console.error(`no test files in test/${suite}`);
+    process.exit(1);
+  }
+  return found;
+});
+if (files.length === 0) {
+  console.error('name the suites to run: unit, protocol, e2e, chaos, linters, package');
+  process.exit(2);
+}
+
+const unitOnly = suites.every((suite) => suite === 'unit' || suite === 'protocol');
+const args = ['--test', `--test-concurrency=${unitOnly ? '2' : '1'}`, '--test-timeout=900000', '--test-reporter=spec', ...files];
+const child = spawn(process.execPath, args, { stdio: 'inherit' });
+child.on('exit', (code) => {
+  process.exit(code ?? 1);
+});
