@@ -1,0 +1,38 @@
+import { SignetError } from '../base/errors.ts';
+import type { Authenticator, Credentials } from '../identity/authenticator.ts';
+import type { Policy } from '../policy/policy.ts';
+import type { Admission } from '../sds/secret-source.ts';
+import type { Denials } from './denials.ts';
+
+export interface AdmissionParts {
+  readonly authenticator: Authenticator;
+  readonly policy: Policy;
+  readonly denials: Pick<Denials, 'onChange'>;
+  /** Metadata and the verified TLS peer to credentials; undefined token where none was shown. */
+  readonly credentials: (call: { readonly metadata: ReadonlyMap<string, string>; readonly peerChain: readonly Buffer[] }) => Credentials;
+}
+
+/** Who may open and keep an SDS stream: proved, still proved, and still allowed. */
+export function createAdmission({ authenticator, policy, denials, credentials }: AdmissionParts): Admission {
+  return {
+    async authenticate(call, signal) {
+      const caller = await authenticator.authenticate(credentials(call), signal);
+      policy.grant(caller);
+      return caller;
+    },
+    refusal(caller) {
+      try {
+        policy.grant(caller);
+      } catch (error) {
+        return SignetError.from(error);
+      }
+      return authenticator.stillProved(caller) ? undefined : new SignetError('UNAUTHENTICATED', 'the credential has ended');
+    },
+    onChange(listener) {
+      const stops = [authenticator.onChange(listener), denials.onChange(listener)];
+      return () => {
+        for (const stop of stops) stop();
+      };
+    },
+  };
+}

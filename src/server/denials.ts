@@ -1,0 +1,42 @@
+import type { Clock } from '../base/clock.ts';
+import type { SpiffeId } from '../spiffe/id.ts';
+import type { Store } from '../store/store.ts';
+
+/** The identities that an operator stopped: durable in the store, answered from memory. */
+export interface Denials {
+  has(id: SpiffeId): boolean;
+  /** Durable when it resolves, and only then in force for those who ask `has`. */
+  deny(id: SpiffeId, reason: string): Promise<void>;
+  lift(id: SpiffeId): Promise<boolean>;
+  onChange(listener: (id: SpiffeId) => void): () => void;
+}
+
+export async function openDenials(store: Pick<Store, 'denials' | 'audit'>, clock: Clock): Promise<Denials> {
+  const denied = new Set<string>((await store.denials.list()).map((denial) => denial.spiffeId));
+  const listeners = new Set<(id: SpiffeId) => void>();
+  const audit = (action: string, subject: string, detail: string): Promise<void> =>
+    store.audit.append([{ at: clock.now(), actor: 'operator', action, subject, detail }]);
+
+  function notify(id: SpiffeId): void {
+    for (const listener of listeners) listener(id);
+  }
+
+  return {
+    has: (id) => denied.has(id),
+    async deny(id, reason) {
+      await Promise.all([store.denials.put({ spiffeId: id, at: clock.now(), reason }), audit('deny', id, reason)]);
+      denied.add(id);
+      notify(id);
+    },
+    async lift(id) {
+      const [lifted] = await Promise.all([store.denials.delete(id), audit('lift-denial', id, '')]);
+      denied.delete(id);
+      notify(id);
+      return lifted;
+    },
+    onChange(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
+}
