@@ -14,7 +14,9 @@ export async function abortable<T>(work: Promise<T>, signal: AbortSignal): Promi
   }
   let onAbort: (() => void) | undefined;
   const aborted = new Promise<never>((_, reject) => {
-    onAbort = () => { reject(SignetError.from(signal.reason)); };
+    onAbort = () => {
+      reject(SignetError.from(signal.reason));
+    };
     signal.addEventListener('abort', onAbort, { once: true });
   });
   try {

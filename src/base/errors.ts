@@ -52,8 +52,10 @@ export class SignetError extends Error {
   /** The one place where foreign errors convert. Their text never reaches a client. */
   static from(error: unknown): SignetError {
     if (error instanceof SignetError) return error;
-    if (error instanceof Error && error.name === 'AbortError') return new SignetError('CANCELLED', 'the call was cancelled', { cause: error });
-    if (error instanceof Error && error.name === 'TimeoutError') return new SignetError('DEADLINE_EXCEEDED', 'the call took too long', { cause: error });
+    if (error instanceof Error && error.name === 'AbortError')
+      return new SignetError('CANCELLED', 'the call was cancelled', { cause: error });
+    if (error instanceof Error && error.name === 'TimeoutError')
+      return new SignetError('DEADLINE_EXCEEDED', 'the call took too long', { cause: error });
     return new SignetError('INTERNAL', 'internal error', { cause: error });
   }
 }

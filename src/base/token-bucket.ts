@@ -9,7 +9,9 @@ export interface BucketLimits {
   readonly burst: number;
 }
 
-export type TakeResult = { readonly taken: true; readonly bucket: Bucket } | { readonly taken: false; readonly bucket: Bucket; readonly retryAfterMs: number };
+export type TakeResult =
+  | { readonly taken: true; readonly bucket: Bucket }
+  | { readonly taken: false; readonly bucket: Bucket; readonly retryAfterMs: number };
 
 /** Takes one token at `now`; a clock that went back refills nothing. */
 export function takeToken(bucket: Bucket | undefined, limits: BucketLimits, now: number): TakeResult {

@@ -31,7 +31,10 @@ export interface SecretSource {
 /** Who may open and keep a stream; the root wires it to identity and policy. */
 export interface Admission {
   /** Throws a SignetError. Metadata keys are lower-case. */
-  authenticate(call: { readonly metadata: ReadonlyMap<string, string>; readonly peerChain: readonly Buffer[] }, signal: AbortSignal): Promise<Caller>;
+  authenticate(
+    call: { readonly metadata: ReadonlyMap<string, string>; readonly peerChain: readonly Buffer[] },
+    signal: AbortSignal,
+  ): Promise<Caller>;
   /** Undefined while the caller may go on, else why not. Asked again before anything private is sent. */
   refusal(caller: Caller): Error | undefined;
   /** Called when answers of `refusal` may have changed (a key taken out, an identity denied). Returns how to stop. */
