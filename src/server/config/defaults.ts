@@ -1,0 +1,30 @@
+/** Every default of the configuration, in the words of the file. What --dev changes is in dev.ts. */
+export const defaults = {
+  listen: { grpc: '127.0.0.1:8443', http: '127.0.0.1:8080' },
+  issuer: {
+    audiences: ['signet', 'istio-ca'],
+    algorithms: ['RS256', 'ES256'],
+    path: '/ns/{/kubernetes.io/namespace}/sa/{/kubernetes.io/serviceaccount/name}',
+  },
+  identity: { maxTokenLifetime: '24h', reauthenticateAfter: '7d' },
+  builtin: { rootLife: '3650d', intermediateLife: '365d' },
+  signing: { concurrency: 64, queue: 1000, timeout: '10s' },
+  tiers: { critical: '12h', standard: '24h', dev: '7d' },
+  policy: { tier: 'standard', keyMode: 'csr', keyDirectories: ['/etc/signet/keys', '/var/lib/signet/keys', '/run/signet/keys'], keyMaxAge: '30d' },
+  store: { retainExpired: '30d' },
+  log: { level: 'info' },
+  limits: {
+    maxStreamAge: '30m',
+    maxConnectionAge: '1h',
+    streamsPerIdentity: 1000,
+    streamsPerConnection: 1000,
+    issuancePerSecond: 200,
+    issuanceBurst: 2000,
+    requestTimeout: '15s',
+  },
+} as const;
+
+/** No certificate lives longer, whatever a tier says. */
+export const absoluteMaxLifeMs = 90 * 86_400_000;
+/** sun_path of sockaddr_un holds 108 bytes with its final NUL (unix(7)). */
+export const longestSocketPath = 107;

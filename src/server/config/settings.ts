@@ -1,0 +1,76 @@
+import type { IssuerSettings } from '../../identity/issuer-settings.ts';
+import type { PolicySettings } from '../../policy/rules.ts';
+import type { TrustDomain } from '../../spiffe/id.ts';
+import { parseTrustDomain } from '../../spiffe/id.ts';
+import { defaults } from './defaults.ts';
+import type { Config, IssuerConfig } from './schema.ts';
+
+/** The configuration in the shapes that identity/ and policy/ declare. */
+const kubernetesPodUid = '/kubernetes.io/pod/uid';
+/** Istio's agents have tokens of this audience; they are good on Istio's service alone. */
+const istioAudience = 'istio-ca';
+
+export function trustDomainOf(config: Config): TrustDomain {
+  return parseTrustDomain(config.trustDomain);
+}
+
+export function issuerSettings(issuer: IssuerConfig): IssuerSettings {
+  const instance = issuer.instance ?? (issuer.path === defaults.issuer.path ? kubernetesPodUid : undefined);
+  return {
+    id: issuer.id,
+    issuer: issuer.issuer,
+    audiences: issuer.audiences,
+    // cross-check.ts has made sure that exactly one is given.
+    keys: issuer.discovery === undefined ? { jwks: issuer.jwks ?? '' } : { discovery: issuer.discovery },
+    algorithms: issuer.algorithms,
+    path: issuer.path,
+    allow: issuer.allow,
+    deny: issuer.deny,
+    ...(issuer.caFile === undefined ? {} : { caFile: issuer.caFile }),
+    ...(issuer.tokenFile === undefined ? {} : { tokenFile: issuer.tokenFile }),
+    ...(instance === undefined ? {} : { instance }),
+  };
+}
+
+/** The development issuer beside those of the configuration; its keys are in a JWKS file that the root writes. */
+export function devIssuerSettings(keys: { readonly issuer: string; readonly jwksFile: string }): IssuerSettings {
+  return {
+    id: 'dev',
+    issuer: keys.issuer,
+    audiences: defaults.issuer.audiences,
+    keys: { jwks: keys.jwksFile },
+    algorithms: defaults.issuer.algorithms,
+    path: defaults.issuer.path,
+    instance: kubernetesPodUid,
+    allow: ['**'],
+    deny: [],
+  };
+}
+
+export interface ApiAudiences {
+  /** SDS and signet.v1. */
+  readonly signet: readonly string[];
+  /** Istio's CA service. */
+  readonly istio: readonly string[];
+}
+
+export function apiAudiences(issuers: readonly Pick<IssuerSettings, 'audiences'>[]): ApiAudiences {
+  const all = [...new Set(issuers.flatMap((issuer) => issuer.audiences))];
+  return { signet: all.filter((audience) => audience !== istioAudience), istio: all };
+}
+
+export function policySettings(config: Config): PolicySettings {
+  const { policy } = config;
+  return {
+    tiers: policy.tiers,
+    rules: policy.rules,
+    keyModes: policy.keyModes.map(({ match, mode, keyDirectories, keyMaxAge }) => ({ match, mode, keyDirectories, keyMaxAgeMs: keyMaxAge })),
+    defaults: {
+      tier: policy.defaults.tier,
+      backend: config.ca.default,
+      keyMode: policy.defaults.keyMode,
+      keyDirectories: policy.defaults.keyDirectories,
+      keyMaxAgeMs: policy.defaults.keyMaxAge,
+    },
+  };
+}
