@@ -21,6 +21,8 @@ export interface DeliveredSecret {
   readonly generation: number | undefined;
   /** Of an identity. */
   readonly serial: string | undefined;
+  /** Of an identity: only a file name was sent, the key is on Envoy's host. So a missing or other key there may yet appear. */
+  readonly keyOnHost: boolean;
 }
 
 export type NackClass = 'key-mismatch' | 'key-missing' | 'bad-chain' | 'bad-key' | 'bad-trust' | 'undecodable' | 'constraint' | 'other';
