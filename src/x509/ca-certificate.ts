@@ -50,7 +50,10 @@ export async function createIntermediateCertificate(
   const issuer = issuerFacts(request.issuer);
   const { certificate } = issuer;
   if (certificate.pathLength !== undefined && certificate.pathLength <= request.pathLength) {
-    throw new SignetError('INVALID_ARGUMENT', `${certificate.subjectText} may not have a CA of path length ${String(request.pathLength)} below it`);
+    throw new SignetError(
+      'INVALID_ARGUMENT',
+      `${certificate.subjectText} may not have a CA of path length ${String(request.pathLength)} below it`,
+    );
   }
   if (request.notAfter > certificate.notAfter) throw new SignetError('INVALID_ARGUMENT', 'an intermediate may not outlive its issuer');
   return signCertificate(issuer, request.issuer.signer, {

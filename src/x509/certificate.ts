@@ -5,7 +5,7 @@ import { distinguishedNameText } from './distinguished-name.ts';
 import { readAuthorityKeyId, readBasicConstraints, readExtendedKeyUsage, readKeyUsage } from './extensions.ts';
 import { generalName, nameText, readGeneralNames } from './general-names.ts';
 import { sha256Hex } from './keys.ts';
-import { extensionOid } from './oids.ts';
+import { extensionOid, tlsFeatureOid } from './oids.ts';
 import { readSignatureAlgorithm } from './signature.ts';
 
 /** Real ones have 0.5 to 4 KB. */
@@ -45,6 +45,8 @@ export interface Certificate {
   /** SANs of other kinds, for people. */
   readonly otherNames: readonly string[];
   readonly subjectAltNameCritical: boolean;
+  /** It has the TLS feature extension (RFC 7633), which wants a stapled OCSP response. */
+  readonly mustStaple: boolean;
   /** The value of nameConstraints, DER. */
   readonly nameConstraints: Buffer | undefined;
   /** OIDs (hex) of critical extensions that this parser does not read: a verifier must refuse the certificate (RFC 5280 §4.2). */
@@ -83,7 +85,7 @@ export function parseCertificate(der: Buffer): Certificate {
   if (body.peek() === 0x81) body.skip();
   if (body.peek() === 0x82) body.skip();
   const read = emptyExtensions();
-  if (body.more) {
+  if (body.more()) {
     if (version !== 3) throw refuse('it has extensions but is not of version 3');
     const explicit = body.enter(0xa3);
     readExtensions(explicit.enter(tag.sequence), read);
@@ -111,7 +113,15 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 type Extensions = Mutable<
   Pick<
     Certificate,
-    'isCa' | 'pathLength' | 'subjectKeyId' | 'authorityKeyId' | 'keyUsage' | 'extendedKeyUsage' | 'subjectAltNameCritical' | 'nameConstraints'
+    | 'isCa'
+    | 'pathLength'
+    | 'subjectKeyId'
+    | 'authorityKeyId'
+    | 'keyUsage'
+    | 'extendedKeyUsage'
+    | 'subjectAltNameCritical'
+    | 'mustStaple'
+    | 'nameConstraints'
   >
 > & { uris: string[]; dnsNames: string[]; otherNames: string[]; unknownCritical: string[] };
 
@@ -124,6 +134,7 @@ function emptyExtensions(): Extensions {
     keyUsage: undefined,
     extendedKeyUsage: undefined,
     subjectAltNameCritical: false,
+    mustStaple: false,
     nameConstraints: undefined,
     uris: [],
     dnsNames: [],
@@ -134,8 +145,8 @@ function emptyExtensions(): Extensions {
 
 function readExtensions(extensions: DerReader, into: Extensions): void {
   const seen = new Set<string>();
-  if (!extensions.more) throw extensions.malformed('an empty list of extensions');
-  while (extensions.more) {
+  if (!extensions.more()) throw extensions.malformed('an empty list of extensions');
+  while (extensions.more()) {
     const extension = extensions.enter(tag.sequence);
     const id = extension.oid();
     const critical = extension.peek() === tag.boolean && extension.boolean();
@@ -178,6 +189,9 @@ function readExtension(id: string, critical: boolean, value: DerReader, into: Ex
         else into.otherNames.push(nameText(kind, content));
       });
       value.finish();
+      return;
+    case tlsFeatureOid:
+      into.mustStaple = true;
       return;
     default:
       if (critical) into.unknownCritical.push(id);

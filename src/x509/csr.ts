@@ -47,7 +47,7 @@ export function parseCsr(input: Buffer | string): CertificateRequest {
   const spki = body.element(tag.sequence);
   const names: RequestedNames = { uris: [], otherNames: [] };
   // OpenSSL leaves the attributes out in old versions when there are none; RFC 2986 does not, and we take both.
-  if (body.more) readAttributes(body.enter(0xa0), names);
+  if (body.more()) readAttributes(body.enter(0xa0), names);
   body.finish();
 
   const key = parseSubjectKey(spki);
@@ -58,7 +58,9 @@ export function parseCsr(input: Buffer | string): CertificateRequest {
 /** A CSR by this key with an empty subject and these URI SANs, in DER. */
 export function createCsr(key: KeyPair, uris: readonly string[]): Buffer {
   // RFC 5280 §4.2.1.6: with an empty subject the names are critical.
-  const extensions = sequence(sequence(oid(extensionOid.subjectAltName), der(tag.boolean, Buffer.of(0xff)), octetString(sequence(...uris.map(encodeUri)))));
+  const extensions = sequence(
+    sequence(oid(extensionOid.subjectAltName), der(tag.boolean, Buffer.of(0xff)), octetString(sequence(...uris.map(encodeUri)))),
+  );
   const attributes = uris.length === 0 ? der(0xa0) : der(0xa0, sequence(oid(extensionRequestOid), der(tag.set, extensions)));
   const info = sequence(der(tag.integer, Buffer.of(0)), sequence(), key.spki, attributes);
   const [digest, algorithm] = key.algorithm === 'ec-p256' ? (['sha256', 'ecdsa-sha256'] as const) : (['sha384', 'ecdsa-sha384'] as const);
@@ -72,7 +74,7 @@ interface RequestedNames {
 
 function readAttributes(attributes: DerReader, names: RequestedNames): void {
   let seen = false;
-  for (let count = 0; attributes.more; count++) {
+  for (let count = 0; attributes.more(); count++) {
     if (count === maxAttributes) throw refuse('too many attributes');
     const attribute = attributes.enter(tag.sequence);
     const type = attribute.oid();
@@ -89,7 +91,7 @@ function readAttributes(attributes: DerReader, names: RequestedNames): void {
 
 function readExtensions(extensions: DerReader, names: RequestedNames): void {
   let named = false;
-  for (let count = 0; extensions.more; count++) {
+  for (let count = 0; extensions.more(); count++) {
     if (count === maxExtensions) throw refuse('too many extensions');
     const extension = extensions.enter(tag.sequence);
     const id = extension.oid();

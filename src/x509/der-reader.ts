@@ -36,7 +36,7 @@ export class DerReader {
     this.end = end;
   }
 
-  get more(): boolean {
+  more(): boolean {
     return this.position < this.end;
   }
 
@@ -115,7 +115,8 @@ export class DerReader {
     const first = value[0];
     const second = value[1];
     if (first === undefined) throw this.malformed('an empty INTEGER');
-    if (second !== undefined && ((first === 0 && second < 0x80) || (first === 0xff && second >= 0x80))) throw this.malformed('an INTEGER that is not minimal');
+    if (second !== undefined && ((first === 0 && second < 0x80) || (first === 0xff && second >= 0x80)))
+      throw this.malformed('an INTEGER that is not minimal');
     return value;
   }
 
@@ -129,7 +130,8 @@ export class DerReader {
   /** The octets of a BIT STRING that holds whole octets, as keys and signatures do (a view). */
   octetsOfBits(): Buffer {
     this.advance(tag.bitString);
-    if (this.position === this.contentStart || this.bytes[this.contentStart] !== 0) throw this.malformed('a BIT STRING that is not of whole octets');
+    if (this.position === this.contentStart || this.bytes[this.contentStart] !== 0)
+      throw this.malformed('a BIT STRING that is not of whole octets');
     return this.bytes.subarray(this.contentStart + 1, this.position);
   }
 

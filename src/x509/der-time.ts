@@ -11,7 +11,9 @@ const latest = Date.UTC(9999, 11, 31, 23, 59, 59);
 export function encodeTime(at: number): Buffer {
   if (!(at >= utcTimeFrom && at < latest + 1000)) throw new SignetError('INVALID_ARGUMENT', 'a date outside the years 1950 to 9999');
   const digits = `${new Date(at).toISOString().slice(0, 19).replace(/[-T:]/g, '')}Z`;
-  return at < generalizedFrom ? der(tag.utcTime, Buffer.from(digits.slice(2), 'latin1')) : der(tag.generalizedTime, Buffer.from(digits, 'latin1'));
+  return at < generalizedFrom
+    ? der(tag.utcTime, Buffer.from(digits.slice(2), 'latin1'))
+    : der(tag.generalizedTime, Buffer.from(digits, 'latin1'));
 }
 
 /**

@@ -17,9 +17,9 @@ export function distinguishedNameText(name: Buffer): string {
   const parts: string[] = [];
   try {
     const sets = new DerReader(name, (what) => new SignetError('INVALID_ARGUMENT', what)).enter(tag.sequence);
-    while (sets.more && parts.length < 20) {
+    while (sets.more() && parts.length < 20) {
       const pairs = sets.enter(tag.set);
-      while (pairs.more && parts.length < 20) {
+      while (pairs.more() && parts.length < 20) {
         const pair = pairs.enter(tag.sequence);
         const type = pair.oid();
         const text = pair.content(pair.peek()).toString('utf8');

@@ -91,7 +91,7 @@ export function readBasicConstraints(value: DerReader): { readonly isCa: boolean
   const fields = value.enter(tag.sequence);
   value.finish();
   const isCa = fields.peek() === tag.boolean && fields.boolean();
-  const pathLength = fields.more ? fields.smallInteger() : undefined;
+  const pathLength = fields.more() ? fields.smallInteger() : undefined;
   fields.finish();
   if (pathLength !== undefined && !isCa) throw fields.malformed('a path length without being a CA');
   return { isCa, pathLength };
@@ -105,7 +105,7 @@ export function readExtendedKeyUsage(value: DerReader): string[] {
   do {
     if (purposes.length === 32) throw list.malformed('too many purposes');
     purposes.push(list.oid());
-  } while (list.more);
+  } while (list.more());
   return purposes;
 }
 

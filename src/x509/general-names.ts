@@ -10,8 +10,8 @@ const longestShown = 60;
 
 /** Calls `take` with tag octet and content of each name. At least one, at most `max`; strings must be IA5 without control characters. */
 export function readGeneralNames(names: DerReader, max: number, take: (kind: number, content: Buffer) => void): void {
-  if (!names.more) throw names.malformed('an empty list of names');
-  for (let count = 0; names.more; count++) {
+  if (!names.more()) throw names.malformed('an empty list of names');
+  for (let count = 0; names.more(); count++) {
     if (count === max) throw names.malformed(`more than ${String(max)} names`);
     const kind = names.peek();
     if ((kind & 0xc0) !== 0x80 || (kind & 0x1f) > 8) throw names.malformed('a name of an unknown form');
@@ -62,7 +62,8 @@ export function encodeDns(name: string): Buffer {
 export function encodeIp(address: string): Buffer {
   const family = isIP(address);
   if (family === 4) return der(generalName.ip, Buffer.from(address.split('.').map(Number)));
-  if (family !== 6 || address.includes('%')) throw new SignetError('INVALID_ARGUMENT', `"${address.slice(0, longestShown)}" is not an IP address`);
+  if (family !== 6 || address.includes('%'))
+    throw new SignetError('INVALID_ARGUMENT', `"${address.slice(0, longestShown)}" is not an IP address`);
   // The URL parser writes any form of IPv6, an embedded IPv4 included, as hex groups with at most one `::`.
   const [head = '', tail] = new URL(`http://[${address}]`).hostname.slice(1, -1).split('::');
   const before = head === '' ? [] : head.split(':');

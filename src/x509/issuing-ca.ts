@@ -52,11 +52,17 @@ export function issuerFacts(ca: IssuingCa): IssuerFacts {
   if (!certificate.isCa || certificate.keyUsage?.has('keyCertSign') === false) {
     throw new SignetError('INVALID_ARGUMENT', `${certificate.subjectText} is not the certificate of a CA`);
   }
-  const publicKey = importPublicKey(certificate.spki, () => new SignetError('INVALID_ARGUMENT', "the CA certificate's public key is not valid"));
+  const publicKey = importPublicKey(
+    certificate.spki,
+    () => new SignetError('INVALID_ARGUMENT', "the CA certificate's public key is not valid"),
+  );
   return {
     certificate,
     // RFC 5280 §4.2.1.1: the AKI is the issuer's own SKI, however that was made.
-    keyId: certificate.subjectKeyId === undefined ? subjectKeyId(publicKeyOctets(certificate.spki, malformed)) : Buffer.from(certificate.subjectKeyId, 'hex'),
+    keyId:
+      certificate.subjectKeyId === undefined
+        ? subjectKeyId(publicKeyOctets(certificate.spki, malformed))
+        : Buffer.from(certificate.subjectKeyId, 'hex'),
     signatureAlgorithm: encodeSignatureAlgorithm(ca.signer.algorithm),
     prove(tbs, signature) {
       if (!signatureHolds(oids[ca.signer.algorithm], tbs, publicKey, signature)) {

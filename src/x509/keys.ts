@@ -45,7 +45,8 @@ export function privateKeyPem(key: KeyObject): string {
 export function importKeyPair(pem: string): KeyPair {
   const privateKey = importPrivateKey(pem);
   const curve = privateKey.asymmetricKeyType === 'ec' ? privateKey.asymmetricKeyDetails?.namedCurve : undefined;
-  if (curve !== 'prime256v1' && curve !== 'secp384r1') throw new SignetError('INVALID_ARGUMENT', 'the private key is neither P-256 nor P-384');
+  if (curve !== 'prime256v1' && curve !== 'secp384r1')
+    throw new SignetError('INVALID_ARGUMENT', 'the private key is neither P-256 nor P-384');
   return keyPair(privateKey, createPublicKey(privateKey), curve === 'prime256v1' ? 'ec-p256' : 'ec-p384');
 }
 
@@ -83,7 +84,8 @@ export function parseSubjectKey(spki: Buffer): SubjectKey {
   if (type === keyOid.ec) {
     const curve = identifier.oid();
     algorithm = curve === curveOid.p256 ? 'ec-p256' : 'ec-p384';
-    if (curve !== curveOid.p256 && curve !== curveOid.p384) throw refuseKey(`${refusedKeyNames.get(curve) ?? 'this curve'} is not accepted; use P-256 or P-384`);
+    if (curve !== curveOid.p256 && curve !== curveOid.p384)
+      throw refuseKey(`${refusedKeyNames.get(curve) ?? 'this curve'} is not accepted; use P-256 or P-384`);
     bits = algorithm === 'ec-p256' ? 256 : 384;
     const point = info.octetsOfBits();
     if (point.length !== 1 + bits / 4 || point[0] !== 0x04) throw refuseKey('the EC point is not an uncompressed point of its curve');
@@ -93,7 +95,9 @@ export function parseSubjectKey(spki: Buffer): SubjectKey {
     algorithm = 'rsa';
     bits = rsaBits(info.octetsOfBits());
   } else {
-    throw refuseKey(`${refusedKeyNames.get(type) ?? 'this kind of key'} is not accepted; use P-256, P-384 or RSA of at least ${String(leastRsaBits)} bits`);
+    throw refuseKey(
+      `${refusedKeyNames.get(type) ?? 'this kind of key'} is not accepted; use P-256, P-384 or RSA of at least ${String(leastRsaBits)} bits`,
+    );
   }
   identifier.finish();
   info.finish();

@@ -80,7 +80,15 @@ export function createLeafIssuer(ca: IssuingCa): LeafIssuer {
     const list = extensions.length + keyId.length + headerSize(altNameContent) + altNameContent;
     const wrapped = headerSize(list) + list;
     const length =
-      version3.length + 2 + serial.length + beforeValidity.length + validity.length + emptyName.length + spki.length + headerSize(wrapped) + wrapped;
+      version3.length +
+      2 +
+      serial.length +
+      beforeValidity.length +
+      validity.length +
+      emptyName.length +
+      spki.length +
+      headerSize(wrapped) +
+      wrapped;
 
     const out = Buffer.allocUnsafe(headerSize(length) + length);
     let at = writeHeader(out, 0, tag.sequence, length);

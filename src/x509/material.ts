@@ -1,5 +1,5 @@
 /**
- * Material that passed preflight. Only x509/preflight.ts makes these: what Envoy would reject, or take and then fail on,
+ * Material that passed preflight. Only x509/chain.ts and x509/preflight.ts make these: what Envoy would reject, or take and then fail on,
  * has no representation further right.
  */
 declare const checked: unique symbol;

@@ -56,6 +56,9 @@ export const extensionOid = {
   inhibitAnyPolicy: '551d36',
 } as const;
 
+/** TLS feature (RFC 7633): must-staple. */
+export const tlsFeatureOid = '2b06010505070118';
+
 /** PKCS#9 extensionRequest (RFC 2985 §5.4.2). */
 export const extensionRequestOid = '2a864886f70d01090e';
 

@@ -31,7 +31,8 @@ export function pemDecode(text: string, label: string, limits: PemLimits): Buffe
   const blocks: Buffer[] = [];
   let at = text.indexOf('-----BEGIN ');
   while (at >= 0) {
-    if (!text.startsWith(begin, at)) throw new SignetError('INVALID_ARGUMENT', `${labelAt(text, at)} found where only ${label} is expected`);
+    if (!text.startsWith(begin, at))
+      throw new SignetError('INVALID_ARGUMENT', `${labelAt(text, at)} found where only ${label} is expected`);
     if (blocks.length === limits.maxBlocks) throw new SignetError('TOO_LARGE', `more than ${String(limits.maxBlocks)} PEM blocks`);
     const bodyStart = at + begin.length;
     const bodyEnd = text.indexOf('-----', bodyStart);

@@ -1,5 +1,6 @@
 import { type KeyObject, verify } from 'node:crypto';
-import { DerReader, tag, type Refuse } from './der-reader.ts';
+import type { DerReader } from './der-reader.ts';
+import { tag, type Refuse } from './der-reader.ts';
 import { der, oid, sequence } from './der-writer.ts';
 import { refusedSignatureNames, signatureOid } from './oids.ts';
 
@@ -25,7 +26,8 @@ export function readSignatureAlgorithm(reader: DerReader, refuse: Refuse): strin
   const scheme = schemes.get(algorithm);
   if (!scheme) throw refuse(`signatures by ${refusedSignatureNames.get(algorithm) ?? 'this algorithm'} are not accepted`);
   // RFC 4055 §5: NULL with RSA, though readers take its absence; RFC 5758 §3.2 and RFC 8410 §3: absent otherwise.
-  if (scheme.keyType === 'rsa' && identifier.more && identifier.content(tag.null).length !== 0) throw identifier.malformed('a NULL with content');
+  if (scheme.keyType === 'rsa' && identifier.more() && identifier.content(tag.null).length !== 0)
+    throw identifier.malformed('a NULL with content');
   identifier.finish();
   return algorithm;
 }
