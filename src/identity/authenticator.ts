@@ -14,7 +14,7 @@ export interface Credentials {
 
 export interface Authenticator {
   /**
-   * Throws UNAUTHENTICATED (opaque), TOKEN_EXPIRED (says when) or IDENTITY_SOURCE_UNAVAILABLE.
+   * Throws UNAUTHENTICATED (opaque), TOKEN_EXPIRED (says when), IDENTITY_SOURCE_UNAVAILABLE, or INVALID_ARGUMENT for an odd hint.
    * A call with a token is judged by the token alone; a certificate counts only without one.
    */
   authenticate(credentials: Credentials, signal: AbortSignal): Promise<Caller>;
