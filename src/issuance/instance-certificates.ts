@@ -1,0 +1,386 @@
+import { createHash } from 'node:crypto';
+import type { Clock } from '../base/clock.ts';
+import { abortable, deadlineSignal } from '../base/deadline.ts';
+import { SignetError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { bearerKey } from '../identity/caller.ts';
+import type { Bearer, Caller } from '../identity/caller.ts';
+import type { Policy } from '../policy/policy.ts';
+import type { SpiffeId } from '../spiffe/id.ts';
+import type { Bindings } from './bindings.ts';
+import { createBoundedSet } from './bounded-set.ts';
+import { newEntry, viewOf } from './instance-entry.ts';
+import type {
+  CertificateEvent,
+  CertificateHappening,
+  IdentityFeed,
+  InstanceEntry,
+  InstanceView,
+  StreamedKeyMode,
+} from './instance-entry.ts';
+import { createIdentityMaker } from './instance-identity.ts';
+import type { MadeIdentity } from './instance-identity.ts';
+import { instanceRequired } from './issuer.ts';
+import type { Issued, Issuer } from './issuer.ts';
+import { createWorkQueue } from './work-queue.ts';
+
+export interface InstanceCertificates {
+  /** The identity of this caller's instance; undefined if policy gives it none by SDS. Cheap and without effects until subscribed to. */
+  feed(caller: Caller): IdentityFeed | undefined;
+  /**
+   * Issues and publishes anew, at once, for every instance of the identity (or the one named) that has a subscriber.
+   * Empty if there is none. Throws the first failure, saying how many failed; those that worked stay published.
+   */
+  renew(filter: { readonly spiffeId: SpiffeId; readonly instance?: string | undefined }, signal: AbortSignal): Promise<readonly Issued[]>;
+  /** A renewal has come due. `force`: make new bytes even if they end no later. Does nothing for an instance without subscribers. */
+  renewNow(name: string, force: boolean): void;
+  /** Forgets an instance, its key included, unless it has subscribers. */
+  dropIdle(name: string): void;
+  /** The instance's Envoy refused this version (any, if not named); in `csr` mode for want of its key it is signed anew, later. */
+  nacked(bearer: Bearer, nackClass: string, version?: string): void;
+  /** The instance's Envoy took a version: what was refused before is over. */
+  acknowledged(bearer: Bearer): void;
+  /** The identity was denied: keys and certificates go at once, and nothing is made for it. */
+  refuse(id: SpiffeId): void;
+  /** The denial was lifted: instances that are still subscribed are served again. */
+  readmit(id: SpiffeId): void;
+  /** The binding of this instance changed; called by itself for bindings made in this process. */
+  rebound(bearer: Bearer): void;
+  observe(listener: (event: CertificateEvent) => void): () => void;
+  list(): readonly InstanceView[];
+  get(bearer: Bearer): InstanceView | undefined;
+  close(): void;
+}
+
+export interface InstanceCertificatesLimits {
+  /** Certificates in the making for streams at one moment; the rest wait their turn. */
+  readonly concurrency: number;
+  readonly attemptTimeoutMs: number;
+}
+
+export const defaultInstanceCertificatesLimits: InstanceCertificatesLimits = { concurrency: 64, attemptTimeoutMs: 10_000 };
+
+export interface InstanceCertificatesDeps {
+  readonly issuer: Pick<Issuer, 'issue'>;
+  readonly bindings: Pick<Bindings, 'get' | 'used' | 'onChange'>;
+  readonly policy: Policy;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly limits?: Partial<InstanceCertificatesLimits>;
+}
+
+const shortestAttemptMs = 1000;
+/** Of what is left of a certificate, one attempt may take at most this share: a hanging CA must leave time for more. */
+const attemptShare = 0.25;
+
+/** The certificate of each (identity, instance) that a stream asks for: made once, shared by its streams, kept until its real end. */
+export function createInstanceCertificates(deps: InstanceCertificatesDeps): InstanceCertificates {
+  const { policy, clock, log } = deps;
+  const limits: InstanceCertificatesLimits = { ...defaultInstanceCertificatesLimits, ...deps.limits };
+  const maker = createIdentityMaker(deps);
+  const queue = createWorkQueue(limits.concurrency);
+  const closing = new AbortController();
+  const entries = new Map<string, InstanceEntry>();
+  const observers = new Set<(event: CertificateEvent) => void>();
+  const feeds = new WeakMap<Caller, IdentityFeed>();
+  const warnedWithoutInstance = createBoundedSet(1000);
+  const stopWatchingBindings = deps.bindings.onChange(rebound);
+
+  function emit(entry: InstanceEntry, happening: CertificateHappening): void {
+    const event: CertificateEvent = { name: entry.name, bearer: entry.bearer, mode: entry.mode, ...happening };
+    for (const observer of [...observers]) observer(event);
+  }
+
+  function notify(entry: InstanceEntry): void {
+    for (const listener of [...entry.listeners]) {
+      try {
+        listener();
+      } catch (error) {
+        // One subscriber's fault must not keep the others, or the next renewal, from happening.
+        log.error({ spiffeId: entry.bearer.spiffeId, err: error }, 'a subscriber to a certificate failed');
+      }
+    }
+  }
+
+  function isGood(entry: InstanceEntry): boolean {
+    return entry.held !== undefined && entry.held.issued.notAfter > clock.now();
+  }
+
+  function isListed(entry: InstanceEntry): boolean {
+    return entries.get(entry.name) === entry;
+  }
+
+  /** Tells the scheduler where an instance stands. */
+  function settle(entry: InstanceEntry, fresh: boolean): void {
+    const { held } = entry;
+    if (held) {
+      const { issuedAt, notBefore, notAfter } = held.issued.record;
+      emit(entry, { kind: 'published', serial: held.published.version, issuedAt, notBefore, notAfter, final: held.final, fresh });
+      if (entry.refusedVersion === held.published.version) emit(entry, { kind: 'pending-key', refusals: entry.refusals });
+    }
+    if (entry.listeners.size > 0) {
+      if (!held) emit(entry, { kind: 'gone' });
+    } else if (held) {
+      emit(entry, { kind: 'idle', since: clock.now() });
+    } else {
+      forget(entry);
+    }
+  }
+
+  function forget(entry: InstanceEntry): void {
+    wipe(entry);
+    entries.delete(entry.name);
+    emit(entry, { kind: 'gone' });
+  }
+
+  /** Drops key and certificate, and makes any work under way worthless. */
+  function wipe(entry: InstanceEntry): void {
+    entry.epoch++;
+    entry.held = undefined;
+    entry.failures = 0;
+    entry.refusals = 0;
+    entry.refusedVersion = undefined;
+  }
+
+  /** Starts the next certificate unless one is in the making already. Never rejects by itself: failures are scheduled. */
+  function begin(entry: InstanceEntry, force: boolean): Promise<Issued | undefined> {
+    entry.making ??= queue.run(() => work(entry, force));
+    return entry.making;
+  }
+
+  function start(entry: InstanceEntry, force: boolean): void {
+    begin(entry, force).catch(() => undefined);
+  }
+
+  async function work(entry: InstanceEntry, force: boolean): Promise<Issued | undefined> {
+    for (;;) {
+      const { epoch } = entry;
+      let made: MadeIdentity | SignetError;
+      try {
+        made = await attempt(entry, force);
+      } catch (error) {
+        made = SignetError.from(error);
+      }
+      // The ground moved meanwhile: what was made is for another key, or for nobody.
+      if (entry.epoch !== epoch && isListed(entry)) continue;
+      entry.making = undefined;
+      if (!isListed(entry)) return undefined;
+      if (made instanceof SignetError) {
+        failed(entry, made);
+        throw made;
+      }
+      return took(entry, made);
+    }
+  }
+
+  function attempt(entry: InstanceEntry, force: boolean): Promise<MadeIdentity> {
+    const left = entry.held ? entry.held.issued.notAfter - clock.now() : 0;
+    const ms = left > 0 ? Math.min(limits.attemptTimeoutMs, Math.max(shortestAttemptMs, left * attemptShare)) : limits.attemptTimeoutMs;
+    const signal = deadlineSignal(ms, closing.signal);
+    return abortable(maker.make(entry, force, signal), signal);
+  }
+
+  function took(entry: InstanceEntry, made: MadeIdentity): Issued | undefined {
+    entry.failures = 0;
+    if (made === 'absent') {
+      const changed = entry.held !== undefined || !entry.absent;
+      wipe(entry);
+      entry.absent = true;
+      settle(entry, false);
+      if (changed) notify(entry);
+      return undefined;
+    }
+    if (made === 'unchanged') {
+      settle(entry, false);
+      return undefined;
+    }
+    entry.held = made.held;
+    entry.absent = false;
+    const { issued } = made.held;
+    const { serial, spiffeId, instance, notAfter } = issued.record;
+    log.info({ spiffeId, instance, serial, notAfter, keyMode: entry.mode }, 'certificate issued');
+    if (made.ageing !== undefined) {
+      log.warn({ spiffeId, instance, keyEnds: made.ageing }, 'the bound key nears its greatest age: make a new key and bind it');
+      emit(entry, { kind: 'key-ageing', keyEnds: made.ageing });
+    }
+    notify(entry);
+    settle(entry, true);
+    return issued;
+  }
+
+  function failed(entry: InstanceEntry, error: SignetError): void {
+    const { spiffeId, instance } = entry.bearer;
+    entry.failures++;
+    const notAfter = isGood(entry) ? entry.held?.issued.notAfter : undefined;
+    log.warn(
+      { spiffeId, instance, code: error.code, failures: entry.failures, notAfter, err: error },
+      'no new certificate; the one held is kept until its end',
+    );
+    // Not to be cured by trying again, and not to be served meanwhile.
+    const refused = error.code === 'IDENTITY_DENIED' || error.code === 'PERMISSION_DENIED';
+    emit(entry, { kind: 'failed', code: error.code, failures: entry.failures, notAfter, retryAfterMs: error.retryAfterMs });
+    if (refused) {
+      wipe(entry);
+      entry.absent = true;
+      settle(entry, false);
+      notify(entry);
+    } else if (entry.listeners.size === 0) {
+      settle(entry, false);
+    }
+  }
+
+  function join(caller: Caller, name: string, mode: StreamedKeyMode, listener: () => void): () => void {
+    let entry = entries.get(name);
+    if (!entry) {
+      entry = newEntry(name, { spiffeId: caller.spiffeId, instance: caller.instance ?? '' }, mode, caller);
+      entries.set(name, entry);
+    }
+    const joined = entry;
+    if (joined.mode !== mode) {
+      wipe(joined);
+      joined.mode = mode;
+    }
+    joined.caller = caller;
+    // A subscription of its own, even if the same function subscribes twice.
+    const own = (): void => {
+      listener();
+    };
+    joined.listeners.add(own);
+    if (!isGood(joined)) start(joined, false);
+    // Half of its life may have passed while nobody listened: the scheduler sees to that, the old one is served meanwhile.
+    else if (joined.listeners.size === 1 && !joined.making) settle(joined, false);
+    return () => {
+      if (!joined.listeners.delete(own) || joined.listeners.size > 0 || joined.making || !isListed(joined)) return;
+      if (joined.held) emit(joined, { kind: 'idle', since: clock.now() });
+      else forget(joined);
+    };
+  }
+
+  function rebound(bearer: Bearer): void {
+    const entry = entries.get(bearerKey(bearer));
+    if (entry?.mode !== 'csr') return;
+    entry.epoch++;
+    entry.refusals = 0;
+    entry.refusedVersion = undefined;
+    if (entry.listeners.size > 0) start(entry, false);
+    else forget(entry);
+  }
+
+  return {
+    feed(caller) {
+      let mode: string;
+      try {
+        mode = policy.grant(caller).keyMode;
+      } catch {
+        return undefined;
+      }
+      if (mode !== 'server' && mode !== 'csr') return undefined;
+      if (caller.instance === undefined) {
+        if (!warnedWithoutInstance.has(caller.spiffeId))
+          log.warn({ spiffeId: caller.spiffeId, issuer: caller.issuer }, instanceRequired(caller).message);
+        warnedWithoutInstance.add(caller.spiffeId);
+        return undefined;
+      }
+      const known = feeds.get(caller);
+      if (known) return known;
+      const name = bearerKey({ spiffeId: caller.spiffeId, instance: caller.instance });
+      const feed = createFeed(name, {
+        current: () => {
+          const entry = entries.get(name);
+          if (entry?.held && isGood(entry)) return entry.held.published;
+          return entry?.absent ? 'absent' : 'pending';
+        },
+        subscribe: (listener) => join(caller, name, mode, listener),
+      });
+      feeds.set(caller, feed);
+      return feed;
+    },
+
+    async renew({ spiffeId, instance }, signal) {
+      const wanted = [...entries.values()].filter(
+        (entry) =>
+          entry.bearer.spiffeId === spiffeId && (instance === undefined || entry.bearer.instance === instance) && entry.listeners.size > 0,
+      );
+      const outcomes = await abortable(Promise.allSettled(wanted.map((entry) => begin(entry, true))), signal);
+      const issued = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' && outcome.value ? [outcome.value] : []));
+      const failures = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [SignetError.from(outcome.reason)] : []));
+      const [first] = failures;
+      if (!first) return issued;
+      const message = `${String(failures.length)} of ${String(outcomes.length)} instances were not renewed: ${first.message}`;
+      throw new SignetError(first.code, message, { cause: first });
+    },
+
+    renewNow(name, force) {
+      const entry = entries.get(name);
+      if (entry && entry.listeners.size > 0) start(entry, force);
+    },
+
+    dropIdle(name) {
+      const entry = entries.get(name);
+      if (entry?.listeners.size === 0 && !entry.making) forget(entry);
+    },
+
+    nacked(bearer, nackClass, version) {
+      const entry = entries.get(bearerKey(bearer));
+      if (entry?.mode !== 'csr' || !entry.held || (nackClass !== 'key-mismatch' && nackClass !== 'key-missing')) return;
+      const current = entry.held.published.version;
+      // Each stream of the instance refuses the same version; it counts once.
+      if ((version !== undefined && version !== current) || entry.refusedVersion === current) return;
+      entry.refusedVersion = current;
+      entry.refusals++;
+      emit(entry, { kind: 'pending-key', refusals: entry.refusals });
+    },
+
+    acknowledged(bearer) {
+      const entry = entries.get(bearerKey(bearer));
+      if (entry) entry.refusals = 0;
+    },
+
+    refuse(id) {
+      for (const entry of [...entries.values()]) {
+        if (entry.bearer.spiffeId !== id) continue;
+        wipe(entry);
+        entry.absent = true;
+        settle(entry, false);
+        notify(entry);
+      }
+    },
+
+    readmit(id) {
+      for (const entry of entries.values()) if (entry.bearer.spiffeId === id && entry.listeners.size > 0) start(entry, false);
+    },
+
+    rebound,
+    observe(listener) {
+      observers.add(listener);
+      return () => {
+        observers.delete(listener);
+      };
+    },
+    list: () => [...entries.values()].map((entry) => viewOf(entry, clock.now())),
+    get(bearer) {
+      const entry = entries.get(bearerKey(bearer));
+      return entry && viewOf(entry, clock.now());
+    },
+    close() {
+      stopWatchingBindings();
+      closing.abort(new SignetError('CANCELLED', 'the server is stopping'));
+      for (const entry of entries.values()) wipe(entry);
+      entries.clear();
+      observers.clear();
+    },
+  };
+}
+
+/** The key is short, stable, and another's for another instance. */
+function createFeed(name: string, feed: Pick<IdentityFeed, 'current' | 'subscribe'>): IdentityFeed {
+  let key: string | undefined;
+  return {
+    type: 'identity',
+    get key() {
+      key ??= `identity:${createHash('sha256').update(name).digest('hex').slice(0, 16)}`;
+      return key;
+    },
+    ...feed,
+  };
+}

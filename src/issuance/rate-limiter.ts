@@ -1,0 +1,35 @@
+import { SignetError } from '../base/errors.ts';
+import { takeToken } from '../base/token-bucket.ts';
+import type { Bucket, BucketLimits } from '../base/token-bucket.ts';
+
+export interface RateLimiter {
+  /** Throws RATE_LIMITED with when to come back. */
+  take(key: string, now: number): void;
+  readonly size: number;
+}
+
+/**
+ * A token bucket per key, at most `entries` of them. The least recently used is forgotten first: it has had the longest
+ * time to refill, so forgetting gives away as little as can be.
+ */
+export function createRateLimiter(what: string, limits: BucketLimits, entries: number): RateLimiter {
+  const buckets = new Map<string, Bucket>();
+  return {
+    take(key, now) {
+      const result = takeToken(buckets.get(key), limits, now);
+      buckets.delete(key);
+      buckets.set(key, result.bucket);
+      if (buckets.size > entries) {
+        const oldest = buckets.keys().next();
+        if (!oldest.done) buckets.delete(oldest.value);
+      }
+      if (!result.taken) {
+        const { retryAfterMs } = result;
+        throw new SignetError('RATE_LIMITED', `too many ${what} for this identity: retry in ${String(retryAfterMs)} ms`, { retryAfterMs });
+      }
+    },
+    get size() {
+      return buckets.size;
+    },
+  };
+}
