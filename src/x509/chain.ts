@@ -1,6 +1,7 @@
 import { SignetError } from '../base/errors.ts';
 import { isSpiffeId, type SpiffeId } from '../spiffe/id.ts';
 import { type Certificate, parseCertificate } from './certificate.ts';
+import { parseSubjectKey } from './keys.ts';
 import type { CheckedChain } from './material.ts';
 import { purposeOid } from './oids.ts';
 import { buildPath, checkNames, issuedFault, type IssuerPath, pathError } from './path.ts';
@@ -64,6 +65,8 @@ function checkedChain({ chain, anchors, at, expected, signaturesTrusted }: Issue
   const leaf = parseCertificate(leafDer);
   const fault = leafFault(leaf) ?? expectationFault(leaf, at, expected);
   if (fault !== undefined) throw pathError(leaf, fault);
+  // What we signed here had its key checked as a request; Envoy NACKs or refuses a weak or odd one.
+  if (!signaturesTrusted) parseSubjectKey(leaf.spki);
   const above = issuersAbove(leaf, rest, anchors, at, signaturesTrusted);
   // Never past any issuer's end: peers would refuse the chain while the leaf still looks good.
   if (leaf.notAfter > above.path.notAfter) throw pathError(leaf, 'it outlives one of its issuers');
