@@ -1,5 +1,5 @@
+import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { runProgram } from './process.ts';
 import { tempFolder } from './temp.ts';
 
@@ -24,50 +24,72 @@ export async function foreignCa(commonName = 'Foreign Root', keyArgs: readonly s
   return { certificate: await readFile(cert, 'utf8'), key: await readFile(key, 'utf8') };
 }
 
-/** `notBefore` and `notAfter` are ms since the epoch; OpenSSL's resolution is a second. */
-export interface LeafWish {
-  readonly uri: string;
-  readonly keyArgs?: readonly string[];
+export interface CertificateWish {
+  /** Ms since the epoch; OpenSSL's resolution is a second. */
   readonly notBefore?: number;
   readonly notAfter?: number;
+  readonly keyArgs?: readonly string[];
+  /** More lines of OpenSSL's extension section. */
   readonly extensions?: readonly string[];
 }
 
-const openSslTime = (ms: number): string => `${new Date(ms).toISOString().replaceAll(/[-:T]/g, '').slice(0, 14)}Z`;
-
 /** A leaf of that CA with a SPIFFE ID, made by a program that shares no line with ours. */
-export async function foreignLeaf(ca: PemPair, wish: LeafWish): Promise<PemPair> {
+export async function foreignLeaf(ca: PemPair, wish: CertificateWish & { readonly uri: string }): Promise<PemPair> {
+  const profile = ['basicConstraints = critical, CA:FALSE', 'keyUsage = critical, digitalSignature', 'extendedKeyUsage = serverAuth, clientAuth'];
+  return signedBy(ca, '/CN=leaf', [...profile, `subjectAltName = URI:${wish.uri}`, ...(wish.extensions ?? [])], wish);
+}
+
+export async function foreignIntermediate(ca: PemPair, wish: CertificateWish = {}): Promise<PemPair> {
+  const profile = ['basicConstraints = critical, CA:TRUE, pathlen:0', 'keyUsage = critical, keyCertSign, cRLSign'];
+  return signedBy(ca, '/O=Test/CN=Foreign Intermediate', [...profile, ...(wish.extensions ?? [])], wish);
+}
+
+async function signedBy(ca: PemPair, subject: string, profile: readonly string[], wish: CertificateWish): Promise<PemPair> {
   await using folder = await tempFolder();
-  const [caCert, caKey, key, csr, cert] = ['ca.crt', 'ca.key', 'leaf.key', 'leaf.csr', 'leaf.crt'].map((name) => join(folder.path, name)) as [
-    string, string, string, string, string,
+  const [caCert, caKey, key, csr, cert, config] = [
+    folder.file('ca.crt'),
+    folder.file('ca.key'),
+    folder.file('own.key'),
+    folder.file('own.csr'),
+    folder.file('own.crt'),
+    folder.file('ca.cnf'),
   ];
-  await Promise.all([writeFile(caCert, ca.certificate), writeFile(caKey, ca.key), writeFile(folder.file('index.txt'), '')]);
-  await openssl(['req', '-new', ...(wish.keyArgs ?? ecKey), '-keyout', key, '-out', csr, '-subj', '/CN=ignored']);
-  const serial = Buffer.from(crypto.getRandomValues(new Uint8Array(16)));
-  serial[0] = ((serial[0] ?? 0) & 0x3f) | 0x40;
-  await writeFile(folder.file('serial'), `${serial.toString('hex').toUpperCase()}\n`);
-  const config = `[ca]
+  const serial = randomBytes(16);
+  serial[0] = ((serial[0] ?? 0) & 0x3f) | 0x40; // Positive, and as long as it looks.
+  await Promise.all([
+    writeFile(caCert, ca.certificate),
+    writeFile(caKey, ca.key),
+    writeFile(folder.file('index.txt'), ''),
+    writeFile(folder.file('serial'), `${serial.toString('hex').toUpperCase()}\n`),
+    writeFile(config, caConfig(folder.path, profile)),
+  ]);
+  await openssl(['req', '-new', ...(wish.keyArgs ?? ecKey), '-keyout', key, '-out', csr, '-subj', subject]);
+  const dates = ['-startdate', openSslTime(wish.notBefore ?? Date.now() - 60_000), '-enddate', openSslTime(wish.notAfter ?? Date.now() + 3_600_000)];
+  const files = ['-cert', caCert, '-keyfile', caKey, '-in', csr, '-out', cert];
+  await openssl(['ca', '-batch', '-notext', '-config', config, '-extensions', 'profile', ...files, ...dates]);
+  return { certificate: await readFile(cert, 'utf8'), key: await readFile(key, 'utf8') };
+}
+
+function openSslTime(ms: number): string {
+  return `${new Date(ms).toISOString().replaceAll(/[-:T]/g, '').slice(0, 14)}Z`;
+}
+
+function caConfig(folder: string, profile: readonly string[]): string {
+  return `[ca]
 default_ca = own
 [own]
-database = ${folder.file('index.txt')}
-serial = ${folder.file('serial')}
-new_certs_dir = ${folder.path}
+database = ${folder}/index.txt
+serial = ${folder}/serial
+new_certs_dir = ${folder}
 default_md = sha256
 policy = any
 unique_subject = no
 [any]
+organizationName = optional
 commonName = optional
-[leaf]
-basicConstraints = critical, CA:FALSE
-keyUsage = critical, digitalSignature
-extendedKeyUsage = serverAuth, clientAuth
-subjectAltName = URI:${wish.uri}
-${(wish.extensions ?? []).join('\n')}
+[profile]
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+${profile.join('\n')}
 `;
-  await writeFile(folder.file('ca.cnf'), config);
-  const [from, to] = [wish.notBefore ?? Date.now() - 60_000, wish.notAfter ?? Date.now() + 3_600_000].map(openSslTime) as [string, string];
-  const dates = ['-startdate', from, '-enddate', to];
-  const files = ['-cert', caCert, '-keyfile', caKey, '-in', csr, '-out', cert];
-  await openssl(['ca', '-batch', '-notext', '-config', folder.file('ca.cnf'), '-extensions', 'leaf', ...files, ...dates]);
-  return { certificate: await readFile(cert, 'utf8'), key: await readFile(key, 'utf8') };
 }
