@@ -1,0 +1,232 @@
+import { mkdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { renderEnvoyFiles } from '../../src/cli/envoy-config/bootstrap.ts';
+import type { EnvoyApi, EnvoyAuth, EnvoySettings, EnvoyUpstream } from '../../src/cli/envoy-config/settings.ts';
+import { startEnvoy, type RunningEnvoy } from './envoy.ts';
+import { eventually } from './eventually.ts';
+import { tlsIdentity, type HttpVersion, type MtlsTarget, type TlsIdentity } from './mtls-request.ts';
+import { freePort } from './ports.ts';
+import { mintToken, serverCa, signetDone, startSignet, type RunningSignet } from './signet.ts';
+import { replaceFile, tempFolder } from './temp.ts';
+import { workloadClient, type WorkloadClient } from './workload-client.ts';
+
+export const trustDomain = 'cluster.local';
+export const idOf = (serviceAccount: string): string => `spiffe://${trustDomain}/ns/shop/sa/${serviceAccount}`;
+
+/** How one Envoy of a test is set up; what is left out is SotW with google_grpc on the newest Envoy, keys by the server. */
+export interface EnvoyWish {
+  /** Those that start with `csr-` keep their keys to themselves, by `signet csr`; for the others the server makes them. */
+  readonly serviceAccount: string;
+  readonly pod?: string;
+  readonly auth?: EnvoyAuth['kind'];
+  readonly api?: EnvoyApi;
+  readonly version?: '1.40.0' | '1.36.4';
+  /** Another Envoy's inbound listener: every request goes on to it by mTLS, on a new connection each time. */
+  readonly upstream?: { readonly workload: Workload; readonly protocol: EnvoyUpstream['protocol'] };
+  /** Edits the bootstrap before the start. */
+  readonly bootstrap?: (text: string, folder: string) => string;
+  /** Where this Envoy reaches Signet, if not at its own address. */
+  readonly serverPort?: number;
+}
+
+/** An Envoy that has its identity from Signet, and the folder of files on its host. */
+export interface Workload {
+  readonly id: string;
+  readonly envoy: RunningEnvoy;
+  readonly port: number;
+  readonly folder: string;
+  readonly tokenFile: string;
+  readonly keyFolder: string;
+  target(http: HttpVersion): MtlsTarget;
+}
+
+/** One Signet, the Envoys around it and a client of its own, all gone with `await using`. */
+export interface Mesh extends AsyncDisposable {
+  readonly folder: string;
+  readonly signet: RunningSignet;
+  /** Replaces the file of roots that workloads trust beside our own. */
+  replaceExtraRoots(pem: string): Promise<void>;
+  /** Ends the server with the signal, and starts it again on the same ports after `pauseMs`. */
+  restart(signal: NodeJS.Signals, pauseMs?: number): Promise<void>;
+  stop(signal: NodeJS.Signals): Promise<void>;
+  start(): Promise<void>;
+  workload(wish: EnvoyWish): Promise<Workload>;
+  /** A client of the workload APIs as one pod. */
+  api(serviceAccount: string, pod?: string): Promise<WorkloadClient>;
+  /** What the load client shows: a certificate that outlives the test, so that what fails is Envoy's side. */
+  client(): TlsIdentity;
+  /** PEM of the anchors that the server publishes in its data folder. */
+  bundle(): Promise<string>;
+  /** Puts a new token into a workload's file, as the kubelet does. */
+  freshToken(workload: Workload, ttl?: string): Promise<void>;
+}
+
+export interface MeshWish {
+  readonly leafTtl: string;
+  /** Lives of tokens in the Envoys' files. */
+  readonly tokenTtl?: string;
+  /** PEM of roots that workloads trust beside our own; needed for `replaceExtraRoots`. */
+  readonly extraRoots?: string;
+  /** More of the configuration file. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  readonly grpc?: string;
+}
+
+export async function startMesh(wish: MeshWish): Promise<Mesh> {
+  const folder = await tempFolder();
+  const rootsFile = folder.file('extra-roots.pem');
+  const configFile = folder.file('signet.yaml');
+  const extra = wish.config ?? {};
+  const config = {
+    ...extra,
+    ca: { trustedRoots: wish.extraRoots === undefined ? [] : [rootsFile], ...(extra.ca as object | undefined) },
+    policy: {
+      rules: [{ match: '/ns/load/**', tier: 'critical' }],
+      keyModes: [{ match: '/ns/shop/sa/csr-*', mode: 'csr', keyDirectories: [folder.path] }],
+      ...(extra.policy as object | undefined),
+    },
+  };
+  if (wish.extraRoots !== undefined) await writeFile(rootsFile, wish.extraRoots);
+  await writeFile(configFile, stringify(config));
+  let signet = await startSignet({
+    data: folder.file('data'),
+    leafTtl: wish.leafTtl,
+    args: ['--config', configFile],
+    ...(wish.grpc ? { grpc: wish.grpc } : {}),
+  });
+  const workloads: Workload[] = [];
+
+  async function api(namespace: string, serviceAccount: string, pod?: string): Promise<WorkloadClient> {
+    const token = await mintToken(signet.data, { namespace, serviceAccount, ...(pod ? { pod } : {}) });
+    return workloadClient({ address: signet.grpc, serverCa: await serverCa(signet.data), token });
+  }
+
+  const loader = await api('load', 'client');
+  const credential = await loader.credential();
+  loader.close();
+  const client = tlsIdentity(credential, credential.anchors);
+
+  const mesh: Mesh = {
+    folder: folder.path,
+    get signet() {
+      return signet;
+    },
+    replaceExtraRoots: async (pem) => replaceFile(rootsFile, pem, 0o644),
+    async restart(signal, pauseMs = 0) {
+      await mesh.stop(signal);
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+      await mesh.start();
+    },
+    stop: async (signal) => signet.kill(signal),
+    async start() {
+      signet = await signet.restart();
+    },
+    async workload(envoyWish) {
+      const workload = await startWorkload(join(folder.path, `w${String(workloads.length)}`), signet, envoyWish, wish.tokenTtl ?? '1h', api);
+      workloads.push(workload);
+      return workload;
+    },
+    api: async (serviceAccount, pod) => api('shop', serviceAccount, pod),
+    client: () => client,
+    bundle: async () => readFile(join(signet.data, 'bundle.pem'), 'utf8'),
+    async freshToken(workload, ttl = '1h') {
+      const serviceAccount = workload.id.split('/').at(-1) ?? '';
+      await replaceFile(workload.tokenFile, await mintToken(signet.data, { namespace: 'shop', serviceAccount, ttl }));
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all(workloads.map(async ({ envoy }) => envoy[Symbol.asyncDispose]()));
+      await signet[Symbol.asyncDispose]();
+      await folder[Symbol.asyncDispose]();
+    },
+  };
+  return mesh;
+}
+
+async function startWorkload(
+  folder: string,
+  signet: RunningSignet,
+  wish: EnvoyWish,
+  tokenTtl: string,
+  api: (namespace: string, serviceAccount: string, pod?: string) => Promise<WorkloadClient>,
+): Promise<Workload> {
+  const { serviceAccount, pod, version = '1.40.0', upstream } = wish;
+  const [tokenFolder, keyFolder, serverCaFile] = [join(folder, 'token'), join(folder, 'keys'), join(folder, 'server-ca.pem')];
+  await mkdir(tokenFolder, { recursive: true });
+  await writeFile(serverCaFile, await serverCa(signet.data));
+  const tokenFile = join(tokenFolder, 'token');
+  const token = await mintToken(signet.data, { namespace: 'shop', serviceAccount, ttl: tokenTtl, ...(pod ? { pod } : {}) });
+  await writeFile(tokenFile, token, { mode: 0o600 });
+  if (serviceAccount.startsWith('csr-')) await bindKey(signet, { tokenFile, keyFolder, serverCaFile });
+  const auth = authOf(wish.auth ?? 'google-grpc-token', folder, tokenFile);
+  if (auth.kind === 'client-certificate') {
+    const client = await api('shop', serviceAccount, pod);
+    const credential = await client.credential();
+    client.close();
+    // A folder behind a link, as its replacement would come: both files switch at once.
+    await mkdir(join(folder, 'bootstrap-1'));
+    await writeFile(join(folder, 'bootstrap-1', 'tls.crt'), credential.certificate);
+    await writeFile(join(folder, 'bootstrap-1', 'tls.key'), credential.key, { mode: 0o600 });
+    await symlink('bootstrap-1', join(folder, 'bootstrap.new'));
+    await rename(join(folder, 'bootstrap.new'), join(folder, 'bootstrap'));
+  }
+  const outbound = upstream ? { host: '127.0.0.1', port: await freePort() } : undefined;
+  const settings: EnvoySettings = {
+    node: { id: pod ?? `${serviceAccount}-0`, cluster: 'test' },
+    trustDomain,
+    auth,
+    api: wish.api ?? 'sotw',
+    server: { host: '127.0.0.1', port: wish.serverPort ?? signet.grpcPort },
+    serverCaFile,
+    admin: { host: '127.0.0.1', port: 0 },
+    inbound: { listen: { host: '127.0.0.1', port: 0 }, app: outbound, callers: [], alpn: ['h2', 'http/1.1'] },
+    upstreams:
+      upstream && outbound
+        ? [
+            {
+              name: 'next',
+              listen: outbound,
+              address: { host: '127.0.0.1', port: upstream.workload.port },
+              peer: upstream.workload.id,
+              protocol: upstream.protocol,
+              connectionPerRequest: true,
+            },
+          ]
+        : [],
+    envoyVersion: version,
+  };
+  const { bootstrap, secret } = renderEnvoyFiles(settings);
+  if (secret) await writeFile(secret.path, secret.text);
+  const envoy = await startEnvoy({ bootstrap: wish.bootstrap ? wish.bootstrap(bootstrap, folder) : bootstrap, version });
+  try {
+    await envoy.ready();
+    const port = await envoy.port('inbound');
+    const id = idOf(serviceAccount);
+    await eventually('the first certificate', async () => ((await envoy.identities()).some(({ uris }) => uris.includes(id)) ? true : undefined));
+    return { id, envoy, port, folder, tokenFile, keyFolder, target: (http) => ({ port, peer: id, http }) };
+  } catch (error) {
+    const [envoyLog, signetLog] = [(await envoy.log()).slice(-3000), (await signet.log()).slice(-3000)];
+    await envoy[Symbol.asyncDispose]();
+    throw new Error(`${serviceAccount} did not come up\n${envoyLog}\n${signetLog}`, { cause: error });
+  }
+}
+
+function authOf(kind: EnvoyAuth['kind'], folder: string, tokenFile: string): EnvoyAuth {
+  switch (kind) {
+    case 'google-grpc-token':
+      return { kind, tokenFile };
+    case 'envoy-grpc-token':
+      return { kind, tokenFile, tokenSecretFile: join(folder, 'token-secret.yaml') };
+    case 'client-certificate':
+      return { kind, certificateDirectory: join(folder, 'bootstrap'), certificateSecretFile: join(folder, 'certificate-secret.yaml') };
+  }
+}
+
+/** `signet csr` once, as a workload's host runs it. */
+export async function bindKey(
+  signet: RunningSignet,
+  files: { readonly tokenFile: string; readonly keyFolder: string; readonly serverCaFile: string },
+): Promise<void> {
+  const { tokenFile, keyFolder, serverCaFile } = files;
+  await signetDone(['csr', '--server', signet.grpc, '--ca', serverCaFile, '--token-file', tokenFile, '--key-dir', keyFolder]);
+}
