@@ -42,8 +42,8 @@ export async function watchTrustedRoots(deps: TrustedRootsDeps): Promise<Trusted
   const poll = setInterval(soon, deps.pollMs ?? 10_000);
   poll.unref();
   let settling: NodeJS.Timeout | undefined;
-  let checking: Promise<void> | undefined;
-  let again = false;
+  let looking: Promise<void> | undefined;
+  let following: Promise<void> | undefined;
 
   /** A swap of symbolic links is several events: one look, a moment after the last, is enough. */
   function soon(): void {
@@ -53,19 +53,18 @@ export async function watchTrustedRoots(deps: TrustedRootsDeps): Promise<Trusted
     settling.unref();
   }
 
+  /** A change during a look may have been missed by it: one more follows. */
   function check(): Promise<void> {
-    if (checking) again = true;
-    checking ??= checkAll().finally(() => {
-      checking = undefined;
-    });
-    return checking;
+    const before = looking;
+    const mine = before ? (following ??= before.then(look)) : look();
+    if (!before) looking = mine;
+    return mine;
   }
 
-  async function checkAll(): Promise<void> {
-    do {
-      again = false;
-      await Promise.all(files.map((file) => file.check()));
-    } while (again && !closing.signal.aborted);
+  async function look(): Promise<void> {
+    await Promise.all(files.map((file) => file.check()));
+    looking = following;
+    following = undefined;
   }
 
   return {
