@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { parseDuration } from '../../base/duration.ts';
 import { SignetError } from '../../base/errors.ts';
 import { pointerProblem } from '../../identity/json-pointer.ts';
+import { jwsAlgorithms } from '../../identity/jws-algorithm.ts';
 import { templateProblem } from '../../identity/path-template.ts';
 import { keyDirectoryProblem } from '../../policy/key-directory.ts';
 import { isTrustDomain } from '../../spiffe/id.ts';
@@ -60,7 +61,7 @@ const listen = z.strictObject({
     .describe('The DNS names and IP addresses in the serving certificate: under which clients reach this server. May be left out only if listen.grpc has a definite host.'),
 });
 
-const algorithm = z.enum(['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'ES512', 'EdDSA']);
+const algorithm = z.enum(jwsAlgorithms);
 
 const issuer = z.strictObject({
   id: name().describe('Names the issuer in this file, in records and in logs. Never change it: bindings and records refer to it.'),

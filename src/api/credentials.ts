@@ -1,0 +1,43 @@
+import { SignetError } from '../base/errors.ts';
+import type { Credentials } from '../identity/authenticator.ts';
+
+/** Real service-account tokens are 1 to 2 KiB. */
+const longestToken = 16 * 1024;
+/** RFC 6750 §2.1. */
+const tokenCharacters = /^[A-Za-z0-9._~+/-]+=*$/;
+
+export interface CallFacts {
+  /** Lower-case keys. Of a key sent several times, what `metadataOf` makes of it. */
+  readonly metadata: ReadonlyMap<string, string>;
+  /** DER, leaf first, only if TLS verified it. */
+  readonly peerChain: readonly Buffer[];
+}
+
+/**
+ * What a call shows of itself, for identity to judge. Throws UNAUTHENTICATED if there is an `authorization` that holds no
+ * bearer token: a broken token never falls back to the certificate.
+ */
+export function credentialsFrom(facts: CallFacts, audiences: readonly string[]): Credentials {
+  const authorization = facts.metadata.get('authorization');
+  return {
+    token: authorization === undefined ? undefined : bearerToken(authorization),
+    peerChain: facts.peerChain,
+    instanceHint: facts.metadata.get('x-signet-instance'),
+    audiences,
+  };
+}
+
+/** The token in an `authorization` value. The scheme may be missing: Envoy before 1.37 can inject a bare token only. */
+function bearerToken(value: string): string {
+  // Sized first: nothing below runs over more than that.
+  if (value.length > longestToken + 'Bearer '.length) throw malformed(`authorization has ${String(value.length)} characters`);
+  // RFC 9110 §5.5: white space around a field's value is none of it. (§11.4: the scheme's case doesn't matter.)
+  const token = value.replace(/^[ \t]*(?:bearer[ \t]+)?/i, '').replace(/[ \t]+$/, '');
+  if (token.length > longestToken) throw malformed('the token is too long');
+  if (!tokenCharacters.test(token)) throw malformed('authorization holds no bearer token');
+  return token;
+}
+
+function malformed(detail: string): SignetError {
+  return new SignetError('UNAUTHENTICATED', 'authentication failed', { cause: new Error(`malformed: ${detail}`) });
+}
