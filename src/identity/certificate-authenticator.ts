@@ -87,7 +87,7 @@ export function createCertificateAuthenticator(options: CertificateAuthenticator
       try {
         const { certificate, spiffeId } = verifySvid(withoutRoot, [anchor], now);
         if (trustDomainOf(spiffeId) !== trustDomain) throw authenticationFailed('bad-certificate', 'it is of another trust domain');
-        if (isReservedPath(pathOf(spiffeId))) throw authenticationFailed('bad-certificate', 'its name is the control plane\'s own');
+        if (isReservedPath(pathOf(spiffeId))) throw authenticationFailed('bad-certificate', "its name is the control plane's own");
         return { certificate, spiffeId, anchor: sha256(anchor) };
       } catch (error) {
         fault = error;
@@ -102,7 +102,10 @@ export function createCertificateAuthenticator(options: CertificateAuthenticator
       return await abortable(options.issued(serial), deadlineSignal(lookUpMs, signal));
     } catch (error) {
       if (signal.aborted) throw error;
-      throw new SignetError('IDENTITY_SOURCE_UNAVAILABLE', 'the record of this certificate can not be read now', { cause: error, retryAfterMs: 1000 });
+      throw new SignetError('IDENTITY_SOURCE_UNAVAILABLE', 'the record of this certificate can not be read now', {
+        cause: error,
+        retryAfterMs: 1000,
+      });
     }
   }
 
@@ -118,7 +121,8 @@ export function createCertificateAuthenticator(options: CertificateAuthenticator
         cache.set(fingerprint, proven, Math.min(proven.ends, now + longestCachedMs));
       }
       const { facts, spiffeId } = proven;
-      if (proven.ends <= now) throw authenticationFailed('reauthentication-due', `its last token was seen at ${new Date(facts.tokenSeenAt).toISOString()}`);
+      if (proven.ends <= now)
+        throw authenticationFailed('reauthentication-due', `its last token was seen at ${new Date(facts.tokenSeenAt).toISOString()}`);
       if (options.allows && !options.allows(facts.issuer, spiffeId)) {
         throw authenticationFailed('not-allowed', `issuer "${facts.issuer}" may no longer make ${pathOf(spiffeId)}`);
       }
@@ -135,7 +139,8 @@ export function createCertificateAuthenticator(options: CertificateAuthenticator
     },
     stillProved(caller) {
       const [kind, , anchor] = caller.provedBy.split(' ');
-      if (kind !== 'certificate' || anchor === undefined || caller.credentialEnds <= clock.now() || !anchorHashes().has(anchor)) return false;
+      if (kind !== 'certificate' || anchor === undefined || caller.credentialEnds <= clock.now() || !anchorHashes().has(anchor))
+        return false;
       return options.allows?.(caller.issuer, caller.spiffeId) ?? true;
     },
     // Roots change by way of the trust bundle, which tells its own listeners; there is nothing else here to change.

@@ -74,11 +74,12 @@ function readKey(pem: string): KeyObject {
   } catch {
     // OpenSSL's message may tell of the key's form: of no use to anybody, so it is no cause.
   }
-  throw new SignetError('INVALID_ARGUMENT', 'the development issuer\'s key file holds no P-256 private key');
+  throw new SignetError('INVALID_ARGUMENT', "the development issuer's key file holds no P-256 private key");
 }
 
 function checkName(what: string, name: string, pattern: RegExp): void {
-  if (!pattern.test(name)) throw new SignetError('INVALID_ARGUMENT', `the ${what}'s name has only a-z, 0-9, "-" and "." (a namespace no "."), as in Kubernetes`);
+  if (!pattern.test(name))
+    throw new SignetError('INVALID_ARGUMENT', `the ${what}'s name has only a-z, 0-9, "-" and "." (a namespace no "."), as in Kubernetes`);
 }
 
 /** The same pod is the same instance in every run: a UUID of version 8 (RFC 9562 §5.8) made of the names. */

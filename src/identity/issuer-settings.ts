@@ -66,7 +66,8 @@ export function checkIssuerSettings(settings: readonly IssuerSettings[]): Issuer
     };
     if (!idCharacters.test(issuer.id)) report('id', 'an id has 1 to 64 of A-Z, a-z, 0-9, ".", "_" and "-"');
     if (issuer.issuer === '' || issuer.issuer.length > longestText) report('issuer', 'write the tokens\' "iss" claim, exactly');
-    if (issuer.audiences.length === 0 || issuer.audiences.includes('')) report('audiences', 'name at least one audience: a token for others must not be one for us');
+    if (issuer.audiences.length === 0 || issuer.audiences.includes(''))
+      report('audiences', 'name at least one audience: a token for others must not be one for us');
     if (issuer.algorithms.length === 0) report('algorithms', `name at least one of ${jwsAlgorithms.join(', ')}`);
     for (const algorithm of issuer.algorithms) {
       if (!isJwsAlgorithm(algorithm)) report('algorithms', `"${String(algorithm)}" is none of ${jwsAlgorithms.join(', ')}`);
@@ -91,5 +92,5 @@ export function checkIssuerSettings(settings: readonly IssuerSettings[]): Issuer
 
 function reservedProblem(path: string): string | undefined {
   const [first] = compileTemplate(path).prefix;
-  return first !== undefined && isReservedPath(`/${first}`) ? 'names under /signet/ are the control plane\'s own' : undefined;
+  return first !== undefined && isReservedPath(`/${first}`) ? "names under /signet/ are the control plane's own" : undefined;
 }

@@ -37,15 +37,27 @@ export function schemesFor(key: KeyObject): ReadonlyMap<JwsAlgorithm, SignatureS
   const details = key.asymmetricKeyDetails;
   if (key.asymmetricKeyType === 'ec') {
     const curve = curves[details?.namedCurve ?? ''];
-    if (curve) schemes.set(curve.algorithm, { digest: digestOf(curve.algorithm), key: { key, dsaEncoding: 'ieee-p1363' }, signatureLength: curve.signatureLength });
+    if (curve)
+      schemes.set(curve.algorithm, {
+        digest: digestOf(curve.algorithm),
+        key: { key, dsaEncoding: 'ieee-p1363' },
+        signatureLength: curve.signatureLength,
+      });
   }
   const bits = details?.modulusLength ?? 0;
   const exponent = details?.publicExponent ?? 0n;
-  if (key.asymmetricKeyType === 'rsa' && bits >= smallestRsaBits && bits <= largestRsaBits && exponent >= 3n && exponent <= largestRsaExponent) {
+  if (
+    key.asymmetricKeyType === 'rsa' &&
+    bits >= smallestRsaBits &&
+    bits <= largestRsaBits &&
+    exponent >= 3n &&
+    exponent <= largestRsaExponent
+  ) {
     const signatureLength = Math.ceil(bits / 8);
     for (const algorithm of jwsAlgorithms) {
       const digest = digestOf(algorithm);
-      if (algorithm.startsWith('RS')) schemes.set(algorithm, { digest, key: { key, padding: constants.RSA_PKCS1_PADDING }, signatureLength });
+      if (algorithm.startsWith('RS'))
+        schemes.set(algorithm, { digest, key: { key, padding: constants.RSA_PKCS1_PADDING }, signatureLength });
       if (algorithm.startsWith('PS')) {
         // RFC 7518 §3.5: the salt is as long as the digest.
         const saltLength = constants.RSA_PSS_SALTLEN_DIGEST;

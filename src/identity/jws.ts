@@ -49,7 +49,8 @@ export function parseCompactJws(token: string): CompactJws {
   const payloadEnd = token.indexOf('.', headerEnd + 1);
   if (headerEnd === -1 || payloadEnd === -1 || token.includes('.', payloadEnd + 1)) throw malformed('a token has three parts');
   const header = headerSchema.safeParse(decodeJson(token.slice(0, headerEnd), 'header'));
-  if (!header.success) throw malformed(`the header's ${header.error.issues.map((issue) => issue.path.join('.')).join(', ')} is not what we take`);
+  if (!header.success)
+    throw malformed(`the header's ${header.error.issues.map((issue) => issue.path.join('.')).join(', ')} is not what we take`);
   const claims = decodeJson(token.slice(headerEnd + 1, payloadEnd), 'payload');
   const signature = decodePart(token.slice(payloadEnd + 1), 'signature');
   // latin1 is exact: both parts were just seen to be base64url.

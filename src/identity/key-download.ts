@@ -33,7 +33,8 @@ export async function discoverKeySet(url: URL, download: Download, signal: Abort
   return withAgent(download, signal, async (get) => {
     const document = discoverySchema.safeParse(parseJson(await get(url)));
     if (!document.success) throw new SignetError('INVALID_ARGUMENT', `${url.href} has no discovery document with "issuer" and "jwks_uri"`);
-    if (document.data.issuer !== download.issuer) throw new SignetError('INVALID_ARGUMENT', `the discovery document at ${url.href} is of another issuer`);
+    if (document.data.issuer !== download.issuer)
+      throw new SignetError('INVALID_ARGUMENT', `the discovery document at ${url.href} is of another issuer`);
     const keys = checkKeyUrl(document.data.jwks_uri);
     if (typeof keys === 'string') throw new SignetError('INVALID_ARGUMENT', `"jwks_uri" in ${url.href}: ${keys}`);
     // The document names the place: our bearer goes nowhere but to whom it was meant for.
@@ -47,7 +48,8 @@ type Get = (url: URL, withBearer?: boolean) => Promise<string>;
 async function withAgent(download: Download, parent: AbortSignal, work: (get: Get) => Promise<string>): Promise<string> {
   const signal = deadlineSignal(download.timeoutMs, parent);
   const ca = download.caFile === undefined ? undefined : await abortable(readSmallFile(download.caFile, longestCaFile), signal);
-  const bearer = download.tokenFile === undefined ? undefined : readBearer(await abortable(readSmallFile(download.tokenFile, longestBearer), signal));
+  const bearer =
+    download.tokenFile === undefined ? undefined : readBearer(await abortable(readSmallFile(download.tokenFile, longestBearer), signal));
   const agent = new Agent({
     connect: { timeout: download.timeoutMs, minVersion: 'TLSv1.2', ...(ca ? { ca } : {}) },
     maxResponseSize: download.limit,
@@ -56,7 +58,10 @@ async function withAgent(download: Download, parent: AbortSignal, work: (get: Ge
     pipelining: 0,
   });
   try {
-    return await abortable(work((url, withBearer = true) => getText(agent, url, withBearer ? bearer : undefined, download.limit, signal)), signal);
+    return await abortable(
+      work((url, withBearer = true) => getText(agent, url, withBearer ? bearer : undefined, download.limit, signal)),
+      signal,
+    );
   } finally {
     await agent.destroy();
   }

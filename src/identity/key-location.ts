@@ -37,7 +37,8 @@ function isLoopback(hostname: string): boolean {
 
 function locate(keys: KeyLocation): KeyPlace | string {
   if ('inline' in keys) return { kind: 'inline', text: JSON.stringify(keys.inline) };
-  if ('jwks' in keys && !scheme.test(keys.jwks)) return keys.jwks === '' ? 'name a file or an https:// URL' : { kind: 'file', path: keys.jwks };
+  if ('jwks' in keys && !scheme.test(keys.jwks))
+    return keys.jwks === '' ? 'name a file or an https:// URL' : { kind: 'file', path: keys.jwks };
   const url = checkKeyUrl('jwks' in keys ? keys.jwks : keys.discovery);
   if (typeof url === 'string') return url;
   if ('jwks' in keys) return { kind: 'url', url };

@@ -21,9 +21,19 @@ export interface KeySourceLimits {
   readonly retry: { readonly baseMs: number; readonly maxMs: number };
 }
 
-export const remoteSourceLimits: KeySourceLimits = { timeoutMs: 5000, floorMs: 10_000, refreshEveryMs: 300_000, retry: { baseMs: 1000, maxMs: 60_000 } };
+export const remoteSourceLimits: KeySourceLimits = {
+  timeoutMs: 5000,
+  floorMs: 10_000,
+  refreshEveryMs: 300_000,
+  retry: { baseMs: 1000, maxMs: 60_000 },
+};
 /** A file costs next to nothing to look at, and whoever changes one expects to be noticed. */
-export const fileSourceLimits: KeySourceLimits = { timeoutMs: 2000, floorMs: 500, refreshEveryMs: 2000, retry: { baseMs: 1000, maxMs: 5000 } };
+export const fileSourceLimits: KeySourceLimits = {
+  timeoutMs: 2000,
+  floorMs: 500,
+  refreshEveryMs: 2000,
+  retry: { baseMs: 1000, maxMs: 5000 },
+};
 
 export interface KeySourceStatus {
   readonly issuer: string;
@@ -59,7 +69,13 @@ export function createKeySource(issuer: IssuerSettings, context: KeySourceContex
   const { clock, log } = context;
   const place = keyPlace(issuer.keys);
   const limits = context.limits ?? (place.kind === 'file' ? fileSourceLimits : remoteSourceLimits);
-  const download = { issuer: issuer.issuer, caFile: issuer.caFile, tokenFile: issuer.tokenFile, timeoutMs: limits.timeoutMs, limit: longestKeySet };
+  const download = {
+    issuer: issuer.issuer,
+    caFile: issuer.caFile,
+    tokenFile: issuer.tokenFile,
+    timeoutMs: limits.timeoutMs,
+    limit: longestKeySet,
+  };
   const stopped = new AbortController();
 
   let keys: JwkSet['keys'] = new Map();
@@ -94,7 +110,11 @@ export function createKeySource(issuer: IssuerSettings, context: KeySourceContex
     keys = usable;
     thumbprints = new Set([...usable.values()].map((key) => key.thumbprint));
     const changed = before.size !== usable.size || [...usable].some(([keyId, key]) => before.get(keyId)?.thumbprint !== key.thumbprint);
-    const fields = { issuer: issuer.id, keys: [...usable.keys()], ...(set.skipped.length > 0 ? { skipped: set.skipped.slice(0, 10) } : {}) };
+    const fields = {
+      issuer: issuer.id,
+      keys: [...usable.keys()],
+      ...(set.skipped.length > 0 ? { skipped: set.skipped.slice(0, 10) } : {}),
+    };
     if (usable.size === 0) log.warn(fields, 'the issuer publishes no key that can verify a token');
     else log.info(fields, 'keys of the issuer read');
     if (changed) context.changed();
@@ -134,7 +154,10 @@ export function createKeySource(issuer: IssuerSettings, context: KeySourceContex
 
   async function keepReading(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      await sleep(failures === 0 ? limits.refreshEveryMs : backoffMs(failures - 1, limits.retry, context.random), undefined, { signal, ref: false });
+      await sleep(failures === 0 ? limits.refreshEveryMs : backoffMs(failures - 1, limits.retry, context.random), undefined, {
+        signal,
+        ref: false,
+      });
       await startAttempt();
     }
   }
@@ -145,7 +168,13 @@ export function createKeySource(issuer: IssuerSettings, context: KeySourceContex
     refresh: (signal) => abortable(refresh(), signal),
     status: () => ({ issuer: issuer.id, keys: keys.size, readAt, failingSince }),
     async start(signal) {
-      signal.addEventListener('abort', () => { stopped.abort(signal.reason); }, { once: true });
+      signal.addEventListener(
+        'abort',
+        () => {
+          stopped.abort(signal.reason);
+        },
+        { once: true },
+      );
       await abortable(startAttempt(), signal);
       if (place.kind === 'inline') return;
       keepReading(signal).catch((error: unknown) => {

@@ -42,7 +42,8 @@ function parseTemplate(text: string): readonly Part[] | string {
     rest = rest.slice(whole.length);
   }
   // Were there two, ("a/x/b", "c") and ("a", "b/x/c") could fill /{*p}/x/{*q} alike.
-  if (parts.filter((part) => 'several' in part && part.several).length > 1) return 'at most one {*pointer} can be in a template: with two, different claims could give one path';
+  if (parts.filter((part) => 'several' in part && part.several).length > 1)
+    return 'at most one {*pointer} can be in a template: with two, different claims could give one path';
   return parts;
 }
 
@@ -66,7 +67,10 @@ export function compileTemplate(text: string): PathTemplate {
     return (claims: JsonObject) => {
       const value = read(claims);
       if (typeof value !== 'string' || !(part.several ? areSegments(value) : isPathSegment(value))) {
-        throw authenticationFailed('claim', `${part.pointer} is ${shown(value)}, which is not ${part.several ? 'path segments' : 'a path segment'}`);
+        throw authenticationFailed(
+          'claim',
+          `${part.pointer} is ${shown(value)}, which is not ${part.several ? 'path segments' : 'a path segment'}`,
+        );
       }
       return `/${value}`;
     };

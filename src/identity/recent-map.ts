@@ -28,7 +28,9 @@ export function createRecentMap<T>(capacity: number): RecentMap<T> {
       if (capacity > 0) entries.set(key, { value, ends });
     },
     delete: (key) => void entries.delete(key),
-    clear: () => { entries.clear(); },
+    clear: () => {
+      entries.clear();
+    },
     get size() {
       return entries.size;
     },

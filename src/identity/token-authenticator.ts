@@ -64,7 +64,9 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
   if (problem) throw new SignetError('CONFIG_INVALID', `issuer "${problem.issuer}", ${problem.field}: ${problem.message}`);
 
   const closed = new AbortController();
-  const listeners = createListeners((error) => { log.error({ err: error }, 'a listener to changes of keys failed'); });
+  const listeners = createListeners((error) => {
+    log.error({ err: error }, 'a listener to changes of keys failed');
+  });
   const cache = createRecentMap<Verified>(options.cacheEntries ?? defaultCacheEntries);
   const changed = (): void => {
     cache.clear();
@@ -87,7 +89,9 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
       if (!candidates.some((issuer) => issuer.keys.find(jws.keyId))) {
         if (fresh.every(Boolean)) throw authenticationFailed('unknown-key', `kid is ${shown(jws.keyId)}`);
         // The key may well be there to read: the fault is not the bearer's.
-        throw new SignetError('IDENTITY_SOURCE_UNAVAILABLE', 'the keys that would verify this token can not be read now', { retryAfterMs: 1000 });
+        throw new SignetError('IDENTITY_SOURCE_UNAVAILABLE', 'the keys that would verify this token can not be read now', {
+          retryAfterMs: 1000,
+        });
       }
     }
     const proven: { issuer: TokenIssuer; key: VerificationKey }[] = [];
@@ -98,7 +102,8 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
     }
     const [first, ...others] = proven;
     if (!first) throw authenticationFailed('bad-signature', `kid ${shown(jws.keyId)} with ${jws.algorithm} does not verify it`);
-    if (others.length > 0) throw authenticationFailed('ambiguous-issuer', `${proven.map(({ issuer }) => issuer.id).join(', ')} have the same key and iss`);
+    if (others.length > 0)
+      throw authenticationFailed('ambiguous-issuer', `${proven.map(({ issuer }) => issuer.id).join(', ')} have the same key and iss`);
     return first;
   }
 
@@ -108,7 +113,15 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
     const claims = readClaims(jws.claims);
     checkLife(claims, clock.now(), options.maxTokenLifetimeMs);
     const { spiffeId, instance } = issuer.identify(jws.claims);
-    return { issuer, subject: claims.subject, spiffeId, instance, audiences: claims.audiences, ends: claims.ends, thumbprint: key.thumbprint };
+    return {
+      issuer,
+      subject: claims.subject,
+      spiffeId,
+      instance,
+      audiences: claims.audiences,
+      ends: claims.ends,
+      thumbprint: key.thumbprint,
+    };
   }
 
   function toCaller(verified: Verified, credentials: Credentials, now: number): Caller {

@@ -38,12 +38,14 @@ export function checkLife(claims: TokenClaims, now: number, longestLifeMs: numbe
     throw authenticationFailed('not-yet-valid', `it starts at ${new Date(Math.max(claims.notBefore, claims.issuedAt)).toISOString()}`);
   }
   const life = claims.ends - claims.issuedAt;
-  if (life > longestLifeMs) throw authenticationFailed('too-long-lived', `its life of ${Math.round(life / 1000)} s is over maxTokenLifetime`);
+  if (life > longestLifeMs)
+    throw authenticationFailed('too-long-lived', `its life of ${Math.round(life / 1000)} s is over maxTokenLifetime`);
 }
 
 function audiencesOf(value: unknown): readonly string[] {
   const list: readonly unknown[] = Array.isArray(value) ? value : [value];
-  if (list.length > mostAudiences || !list.every((audience) => typeof audience === 'string')) throw authenticationFailed('claim', 'aud is neither a string nor a short list of them');
+  if (list.length > mostAudiences || !list.every((audience) => typeof audience === 'string'))
+    throw authenticationFailed('claim', 'aud is neither a string nor a short list of them');
   return list;
 }
 

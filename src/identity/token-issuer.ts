@@ -31,7 +31,8 @@ export function createTokenIssuer(settings: IssuerSettings, trustDomain: TrustDo
   const instanceOf = compileInstance(settings.instance);
   const allow: readonly PathMatcher[] = settings.allow.map(compilePattern);
   const deny: readonly PathMatcher[] = settings.deny.map(compilePattern);
-  const allows = (path: string): boolean => !isReservedPath(path) && allow.some((matches) => matches(path)) && !deny.some((matches) => matches(path));
+  const allows = (path: string): boolean =>
+    !isReservedPath(path) && allow.some((matches) => matches(path)) && !deny.some((matches) => matches(path));
   return {
     id: settings.id,
     name: settings.issuer,

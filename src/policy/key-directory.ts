@@ -22,7 +22,8 @@ export function keyDirectoryProblem(directory: string): string | undefined {
 export function checkKeyDirectory(directory: string, allowed: readonly string[]): string {
   const problem = keyDirectoryProblem(directory);
   if (problem !== undefined) throw new SignetError('INVALID_ARGUMENT', problem);
-  if (allowed.length === 0) throw new SignetError('INVALID_ARGUMENT', 'no key directory is allowed for this identity; set policy.keyModes[].keyDirectories');
+  if (allowed.length === 0)
+    throw new SignetError('INVALID_ARGUMENT', 'no key directory is allowed for this identity; set policy.keyModes[].keyDirectories');
   if (!allowed.some((prefix) => directory === prefix || directory.startsWith(`${prefix}/`))) {
     throw new SignetError('INVALID_ARGUMENT', `the key directory is under none of those allowed for this identity: ${allowed.join(', ')}`);
   }

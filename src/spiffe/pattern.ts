@@ -13,8 +13,10 @@ const patternCharacters = /^[a-zA-Z0-9._*/-]+$/;
 export function patternProblem(text: string): string | undefined {
   if (text.length > longestPattern) return `a pattern has at most ${longestPattern} characters`;
   if (text === '*' || text === '**') return undefined;
-  if (!patternCharacters.test(text)) return 'a pattern is made of the characters of SPIFFE paths (a-z, A-Z, 0-9, ".", "_", "-", "/"), "*" and "**"';
-  if (!text.startsWith('/') && !text.startsWith('**')) return 'a pattern starts with "/" (it is matched against the path, such as /ns/shop/sa/web) or with "**"';
+  if (!patternCharacters.test(text))
+    return 'a pattern is made of the characters of SPIFFE paths (a-z, A-Z, 0-9, ".", "_", "-", "/"), "*" and "**"';
+  if (!text.startsWith('/') && !text.startsWith('**'))
+    return 'a pattern starts with "/" (it is matched against the path, such as /ns/shop/sa/web) or with "**"';
   if (text.includes('***')) return '"***" means nothing: write "*" for one segment or "**" for several';
   if (text.includes('//')) return 'a path has no empty segment, so a pattern with "//" matches nothing';
   if (text.endsWith('/')) return 'a path does not end with "/", so this pattern matches nothing';
