@@ -9,7 +9,7 @@ import type { DeliveredSecret, Nack, NackClass } from './delivery.ts';
  *   themselves weren't judged, so once the identity is good an ACK of them counts.
  */
 export type AckVerdict =
-  | { readonly hollow: false; /** Set when it advances the bearer's acknowledged generation. */ readonly generation: number | undefined }
+  | { readonly hollow: false /** Set when it advances the bearer's acknowledged generation. */; readonly generation: number | undefined }
   | { readonly hollow: true; readonly state: 'rejected' | 'pending-key' | 'sent'; readonly nack: Nack };
 
 export interface BearerEvidence {

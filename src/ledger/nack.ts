@@ -65,5 +65,7 @@ function redact(text: string): string {
 function isKnownWord(word: string): boolean {
   const lower = word.toLowerCase();
   if (!vocabulary.has(lower)) return false;
-  return word === lower || word === word.toUpperCase() || word.slice(1) === lower.slice(1) || ['DataSource', 'OPENSSL_internal'].includes(word);
+  return (
+    word === lower || word === word.toUpperCase() || word.slice(1) === lower.slice(1) || ['DataSource', 'OPENSSL_internal'].includes(word)
+  );
 }

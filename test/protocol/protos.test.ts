@@ -51,7 +51,8 @@ function describeAll(root: protobuf.Root): Map<string, string> {
     } else if (object instanceof protobuf.Service) {
       for (const method of object.methodsArray) {
         method.resolve();
-        const side = (stream: boolean | undefined, type: protobuf.Type | null): string => `${stream ? 'stream ' : ''}${type ? nameOf(type) : '?'}`;
+        const side = (stream: boolean | undefined, type: protobuf.Type | null): string =>
+          `${stream ? 'stream ' : ''}${type ? nameOf(type) : '?'}`;
         lines.set(
           `${nameOf(object)}.${method.name}`,
           `${side(method.requestStream, method.resolvedRequestType)} -> ${side(method.responseStream, method.resolvedResponseType)}`,
