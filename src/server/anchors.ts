@@ -3,9 +3,9 @@ import type { Log } from '../base/log.ts';
 import type { Authority } from '../ca/authority.ts';
 import type { TrustBundle } from '../trust/trust-bundle.ts';
 import type { TrustedRoots } from '../trust/trusted-roots.ts';
+import { replaceFile } from '../store/atomic-file.ts';
 import { rootsSource, watchTrustedRoots } from '../trust/trusted-roots.ts';
 import { anchorsSource, authorityAnchors } from './authorities.ts';
-import { writeFileAtomically } from './published-files.ts';
 
 export interface Anchors {
   /** Looks at all sources again, now. */
@@ -53,9 +53,22 @@ export async function connectAnchors(parts: AnchorsParts): Promise<Anchors> {
   roots = await watchTrustedRoots({ files: parts.trustedRoots, trust, log });
   await trust.retainSources([...[...authorities.keys()].map(anchorsSource), ...parts.trustedRoots.map(rootsSource)]);
 
-  const writer = createBundleWriter(parts.bundleFile, trust, log);
-  await writer.write();
-  stops.push(trust.subscribe(writer.soon));
+  function writeBundle(): void {
+    replaceFile(parts.bundleFile, trust.current().anchors.pem, 0o644);
+  }
+  writeBundle();
+  stops.push(
+    trust.subscribe(() => {
+      // After the streams: a push doesn't wait for a disk.
+      setImmediate(() => {
+        try {
+          writeBundle();
+        } catch (error) {
+          log.warn({ file: parts.bundleFile, err: error }, 'the bundle file could not be written');
+        }
+      });
+    }),
+  );
 
   return {
     async refresh() {
@@ -65,20 +78,6 @@ export async function connectAnchors(parts: AnchorsParts): Promise<Anchors> {
     close() {
       roots.close();
       for (const stop of stops) stop();
-    },
-  };
-}
-
-/** Writes the newest bundle, one write at a time: the last one written is the last one there was. */
-function createBundleWriter(file: string, trust: TrustBundle, log: Log): { write: () => Promise<void>; soon: () => void } {
-  let last: Promise<void> = Promise.resolve();
-  const write = (): Promise<void> => writeFileAtomically(file, trust.current().anchors.pem, 0o644);
-  return {
-    write,
-    soon() {
-      last = last.then(write).catch((error: unknown) => {
-        log.warn({ file, err: error }, 'the bundle file could not be written');
-      });
     },
   };
 }
