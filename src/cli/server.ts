@@ -1,0 +1,116 @@
+import { Option } from 'commander';
+import type { RunningServer } from '../server/start.ts';
+import { addressArgument, durationArgument } from './options.ts';
+import type { DefineCommand, Session } from './session.ts';
+import { examples } from './session.ts';
+
+interface ServerOptions {
+  readonly config?: string;
+  readonly dev?: true;
+  readonly data?: string;
+  readonly grpc?: string;
+  readonly http?: string;
+  readonly leafTtl?: string;
+  readonly trustDomain?: string;
+  readonly hints?: true;
+}
+
+/** Flags override the environment, the environment the file: config/load.ts. */
+export const define: DefineCommand = (command, session) => {
+  const address = (text: string): string => {
+    addressArgument(text);
+    return text;
+  };
+  // Checked here, so that a typing error is wrong usage; read where every setting is.
+  const leafTtl = (text: string): string => {
+    durationArgument({ minMs: 1000 })(text);
+    return text;
+  };
+  command
+    .option('--config <file>', 'the YAML configuration')
+    .option('--dev', 'for one machine: embedded defaults and a token issuer of its own; refuses production folders')
+    .option('--data <dir>', 'the data folder (0700), made if missing (--dev: .signet)')
+    .option('--grpc <host:port>', 'where SDS and the CSR APIs are served; port 0 takes a free one', address)
+    .option('--http <host:port>', 'where /metrics, /healthz and /readyz are served', address)
+    .option('--trust-domain <name>', 'the trust domain (--dev: cluster.local)')
+    .addOption(new Option('--leaf-ttl <duration>', 'with --dev: how long certificates live').argParser(leafTtl))
+    .addOption(new Option('--hints', 'say on stderr what to do next').hideHelp())
+    .addHelpText(
+      'after',
+      `
+Once it serves, it prints one line on stdout:
+  ready pid=N grpc=HOST:PORT http=HOST:PORT admin=PATH
+Logs are JSON lines on stderr. SIGTERM and SIGINT drain and end it with 0; a second one ends it at once.
+
+Every setting can come from the file, the environment (SIGNET_ and its path in upper case: SIGNET_LISTEN__GRPC) or, a few,
+from flags. Flags win over the environment, and the environment over the file.`,
+    );
+  examples(command, [
+    ['signet server --dev --data .signet --leaf-ttl 20s', 'to try things out: certificates of 20 seconds'],
+    ['signet server --config /etc/signet/signet.yaml', 'in production'],
+  ]);
+  command.action(async (options: ServerOptions) => {
+    if (options.leafTtl !== undefined && !options.dev) {
+      command.error('signet: --leaf-ttl is for --dev; in production set policy.tiers in the configuration', { exitCode: 2 });
+    }
+    if (options.config === undefined && !options.dev) {
+      // Settings may all come from the environment; with none there is nothing to serve.
+      const configured = Object.keys(session.terminal.env).some((name) => name.startsWith('SIGNET_'));
+      if (!configured) command.error('signet: give --config FILE, or --dev to try it on embedded defaults', { exitCode: 2 });
+    }
+    await serve(options, session);
+  });
+};
+
+async function serve(options: ServerOptions, session: Session): Promise<void> {
+  const { terminal } = session;
+  const signal = terminal.interrupted();
+  const dev = options.dev ?? false;
+  const [{ loadConfig }, { startServer }] = await Promise.all([import('../server/config/load.ts'), import('../server/start.ts')]);
+  const config = await loadConfig({
+    file: options.config,
+    env: terminal.env,
+    dev,
+    flags: {
+      data: options.data,
+      'listen.grpc': options.grpc,
+      'listen.http': options.http,
+      trustDomain: options.trustDomain,
+      'policy.tiers.dev': options.leafTtl,
+    },
+  });
+  const server = await startServer(config, { dev, signal });
+  // Interrupted while it started: end it as any other.
+  if (!signal.aborted) {
+    terminal.out(`ready pid=${String(process.pid)} grpc=${server.grpcAddress} http=${server.httpAddress} admin=${server.adminPath}\n`);
+    if (options.hints) terminal.err(hints(config.data, server));
+    await untilAborted(signal, server.closed);
+  }
+  await server.close();
+}
+
+/** Until the signal, or until the server ended by itself; its reason is then the command's failure. */
+async function untilAborted(signal: AbortSignal, closed: Promise<void>): Promise<void> {
+  const aborted = new Promise<void>((resolve) => {
+    signal.addEventListener('abort', () => {
+      resolve();
+    }, { once: true });
+  });
+  await Promise.race([aborted, closed]);
+  if (!signal.aborted) throw new Error('the server ended by itself');
+}
+
+function hints(data: string, server: RunningServer): string {
+  return `
+Signet serves on ${server.grpcAddress}. In another terminal:
+
+  npx signet token --data ${data} --namespace shop --service-account web --out ${data}/web.token
+  npx signet envoy bootstrap --data ${data} --server ${server.grpcAddress} --token-file ${data}/web.token > ${data}/web.yaml
+  envoy -c ${data}/web.yaml                     # an Envoy with an identity of its own
+  npx signet status --data ${data} --watch      # who is served, and what they made of it
+  npx signet certs list --data ${data}
+  curl http://${server.httpAddress}/metrics
+
+Or see two Envoys rotate without one failed request: npm run demo
+`;
+}
