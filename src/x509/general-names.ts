@@ -8,7 +8,7 @@ export const generalName = { email: 0x81, dns: 0x82, uri: 0x86, ip: 0x87 } as co
 
 const longestShown = 60;
 
-/** Calls `take` with tag octet and content of each name. At least one, at most `max`; strings must be IA5 without control characters. */
+/** Calls `take` with tag octet and content of each name. At least one, at most `max`; strings must be printable ASCII and not empty. */
 export function readGeneralNames(names: DerReader, max: number, take: (kind: number, content: Buffer) => void): void {
   if (!names.more()) throw names.malformed('an empty list of names');
   for (let count = 0; names.more(); count++) {
@@ -18,7 +18,7 @@ export function readGeneralNames(names: DerReader, max: number, take: (kind: num
     const content = names.content(kind);
     const isText = kind === generalName.uri || kind === generalName.dns || kind === generalName.email;
     // A NUL inside a name has made a verifier and a CA read two different names before.
-    if (isText && !isPrintable(content)) throw names.malformed('a name with characters outside printable ASCII');
+    if (isText && !isPrintable(content)) throw names.malformed('a name that is empty or has characters outside printable ASCII');
     if (kind === generalName.ip && content.length !== 4 && content.length !== 16) throw names.malformed('an IP address of an odd length');
     take(kind, content);
   }
@@ -76,11 +76,11 @@ export function encodeIp(address: string): Buffer {
 
 function printable(text: string): Buffer {
   const bytes = Buffer.from(text, 'utf8');
-  if (!isPrintable(bytes) || bytes.length === 0) throw new SignetError('INVALID_ARGUMENT', 'a URI outside printable ASCII');
+  if (!isPrintable(bytes)) throw new SignetError('INVALID_ARGUMENT', 'a URI outside printable ASCII');
   return bytes;
 }
 
 function isPrintable(content: Buffer): boolean {
   for (const octet of content) if (octet < 0x21 || octet > 0x7e) return false;
-  return true;
+  return content.length > 0;
 }
