@@ -26,8 +26,8 @@ export interface EnvoyWish {
   readonly upstream?: { readonly workload: Workload; readonly protocol: EnvoyUpstream['protocol'] };
   /** Edits the bootstrap before the start. */
   readonly bootstrap?: (text: string, folder: string) => string;
-  /** Where this Envoy reaches Signet, if not at its own address. */
-  readonly serverPort?: number;
+  /** A proxy before Signet, by which this workload reaches it, with the CA that its certificate is of. */
+  readonly reachedBy?: { readonly port: number; readonly ca: string };
 }
 
 /** An Envoy that has its identity from Signet, and the folder of files on its host. */
@@ -153,11 +153,12 @@ async function startWorkload(
   const { serviceAccount, pod, version = '1.40.0', upstream } = wish;
   const [tokenFolder, keyFolder, serverCaFile] = [join(folder, 'token'), join(folder, 'keys'), join(folder, 'server-ca.pem')];
   await mkdir(tokenFolder, { recursive: true });
-  await writeFile(serverCaFile, await serverCa(signet.data));
+  await writeFile(serverCaFile, wish.reachedBy?.ca ?? (await serverCa(signet.data)));
+  const serverPort = wish.reachedBy?.port ?? signet.grpcPort;
   const tokenFile = join(tokenFolder, 'token');
   const token = await mintToken(signet.data, { namespace: 'shop', serviceAccount, ttl: tokenTtl, ...(pod ? { pod } : {}) });
   await writeFile(tokenFile, token, { mode: 0o600 });
-  if (serviceAccount.startsWith('csr-')) await bindKey(signet, { tokenFile, keyFolder, serverCaFile });
+  if (serviceAccount.startsWith('csr-')) await bindKey(`127.0.0.1:${String(serverPort)}`, { tokenFile, keyFolder, serverCaFile });
   const auth = authOf(wish.auth ?? 'google-grpc-token', folder, tokenFile);
   if (auth.kind === 'client-certificate') {
     const client = await api('shop', serviceAccount, pod);
@@ -176,7 +177,7 @@ async function startWorkload(
     trustDomain,
     auth,
     api: wish.api ?? 'sotw',
-    server: { host: '127.0.0.1', port: wish.serverPort ?? signet.grpcPort },
+    server: { host: '127.0.0.1', port: serverPort },
     serverCaFile,
     admin: { host: '127.0.0.1', port: 0 },
     inbound: { listen: { host: '127.0.0.1', port: 0 }, app: outbound, callers: [], alpn: ['h2', 'http/1.1'] },
@@ -224,9 +225,9 @@ function authOf(kind: EnvoyAuth['kind'], folder: string, tokenFile: string): Env
 
 /** `signet csr` once, as a workload's host runs it. */
 export async function bindKey(
-  signet: RunningSignet,
+  server: string,
   files: { readonly tokenFile: string; readonly keyFolder: string; readonly serverCaFile: string },
 ): Promise<void> {
   const { tokenFile, keyFolder, serverCaFile } = files;
-  await signetDone(['csr', '--server', signet.grpc, '--ca', serverCaFile, '--token-file', tokenFile, '--key-dir', keyFolder]);
+  await signetDone(['csr', '--server', server, '--ca', serverCaFile, '--token-file', tokenFile, '--key-dir', keyFolder]);
 }

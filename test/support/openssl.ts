@@ -34,9 +34,9 @@ export interface CertificateWish {
 }
 
 /** A leaf of that CA with a SPIFFE ID, made by a program that shares no line with ours. */
-export async function foreignLeaf(ca: PemPair, wish: CertificateWish & { readonly uri: string }): Promise<PemPair> {
+export async function foreignLeaf(ca: PemPair, wish: CertificateWish & { readonly uri: string; readonly ip?: string }): Promise<PemPair> {
   const profile = ['basicConstraints = critical, CA:FALSE', 'keyUsage = critical, digitalSignature', 'extendedKeyUsage = serverAuth, clientAuth'];
-  return signedBy(ca, '/CN=leaf', [...profile, `subjectAltName = URI:${wish.uri}`, ...(wish.extensions ?? [])], wish);
+  return signedBy(ca, '/CN=leaf', [...profile, `subjectAltName = URI:${wish.uri}${wish.ip ? `, IP:${wish.ip}` : ''}`, ...(wish.extensions ?? [])], wish);
 }
 
 export async function foreignIntermediate(ca: PemPair, wish: CertificateWish = {}): Promise<PemPair> {
