@@ -116,7 +116,10 @@ export function authoritySuite(backend: AuthorityBackend): void {
     }
 
     it('refuses a call that was cancelled before it began', async () => {
-      await assert.rejects(authority.sign(request(), AbortSignal.abort()), (error) => error instanceof SignetError && error.code === 'CANCELLED');
+      await assert.rejects(
+        authority.sign(request(), AbortSignal.abort()),
+        (error) => error instanceof SignetError && error.code === 'CANCELLED',
+      );
     });
 
     it('settles within 100 ms of being cancelled', async () => {
@@ -135,7 +138,10 @@ export function authoritySuite(backend: AuthorityBackend): void {
       const asked = Array.from({ length: 40 }, () => request());
       const leaves = await Promise.all(asked.map(async (one) => parseCertificate((await authority.sign(one, never)).certificates[0])));
       assert.equal(new Set(leaves.map(({ serial }) => serial)).size, asked.length);
-      assert.deepEqual(leaves.map(({ spkiSha256 }) => spkiSha256), asked.map(({ spkiSha256 }) => spkiSha256));
+      assert.deepEqual(
+        leaves.map(({ spkiSha256 }) => spkiSha256),
+        asked.map(({ spkiSha256 }) => spkiSha256),
+      );
     });
 
     it('says that it can sign, and until when', async () => {

@@ -134,7 +134,10 @@ export function storeSuite(backend: StoreBackend): void {
           store.appendIssued([twice, twice]),
           store.appendIssued([after]),
         ]);
-        assert.deepEqual(results.map((result) => result.status), ['fulfilled', 'rejected', 'rejected', 'fulfilled']);
+        assert.deepEqual(
+          results.map((result) => result.status),
+          ['fulfilled', 'rejected', 'rejected', 'fulfilled'],
+        );
         assert.deepEqual(await store.issued.get(before.serial), before);
         assert.deepEqual(await store.issued.get(after.serial), after);
         assert.deepEqual(await store.issued.get(first.serial), first, 'the first one stays as it was');
@@ -288,7 +291,14 @@ export function storeSuite(backend: StoreBackend): void {
         await store.trust.compareAndSet('changes', 0, Buffer.from('loses, and changes nothing'));
         await store.bindings.delete(web, 'changes');
         const seen = await following;
-        assert.deepEqual(seen.map(({ topic, key }) => [topic, key]), [['denials', db], ['trust', 'changes'], ['bindings', `${web} changes`]]);
+        assert.deepEqual(
+          seen.map(({ topic, key }) => [topic, key]),
+          [
+            ['denials', db],
+            ['trust', 'changes'],
+            ['bindings', `${web} changes`],
+          ],
+        );
         assert.ok(seen.every(({ sequence }, i) => sequence > (seen[i - 1]?.sequence ?? start.sequence)));
         await store.denials.delete(db);
       });
@@ -297,7 +307,9 @@ export function storeSuite(backend: StoreBackend): void {
         const stop = new AbortController();
         const last = (await drain(store)).at(-1)?.sequence ?? 0;
         const following = take(store.changes(last, stop.signal), 1);
-        setImmediate(() => { stop.abort(); });
+        setImmediate(() => {
+          stop.abort();
+        });
         assert.deepEqual(await following, []);
       });
     });
@@ -316,12 +328,22 @@ export function storeSuite(backend: StoreBackend): void {
 
         const both = Promise.withResolvers<string>();
         const waits = store.withLease('a', () => both.promise, never);
-        await store.withLease('b', async () => { both.resolve('freed by b'); await waits; }, never);
+        await store.withLease(
+          'b',
+          async () => {
+            both.resolve('freed by b');
+            await waits;
+          },
+          never,
+        );
         assert.equal(await waits, 'freed by b');
       });
 
       it('pass on what the work returns or throws, and are free afterwards', async () => {
-        await assert.rejects(store.withLease('c', () => Promise.reject(new Error('mine')), never), /mine/);
+        await assert.rejects(
+          store.withLease('c', () => Promise.reject(new Error('mine')), never),
+          /mine/,
+        );
         assert.equal(await store.withLease('c', () => Promise.resolve(42), never), 42);
       });
 
@@ -330,7 +352,14 @@ export function storeSuite(backend: StoreBackend): void {
         const held = store.withLease('d', () => hold.promise, never);
         const stop = new AbortController();
         let ran = false;
-        const waiting = store.withLease('d', () => { ran = true; return Promise.resolve(); }, stop.signal);
+        const waiting = store.withLease(
+          'd',
+          () => {
+            ran = true;
+            return Promise.resolve();
+          },
+          stop.signal,
+        );
         stop.abort();
         await assert.rejects(waiting, code('CANCELLED'));
         hold.resolve(undefined);
@@ -348,7 +377,9 @@ export function storeSuite(backend: StoreBackend): void {
           await own.close();
           await elsewhere.dispose();
         });
-        const old = Array.from({ length: 1200 }, (_, i) => issuedRecord({ instance: i < 600 ? 'gone' : 'stays', notAfter: noon - 10 * day - i }));
+        const old = Array.from({ length: 1200 }, (_, i) =>
+          issuedRecord({ instance: i < 600 ? 'gone' : 'stays', notAfter: noon - 10 * day - i }),
+        );
         const young = [issuedRecord({ instance: 'stays' }), issuedRecord({ instance: 'new', notAfter: noon - day })];
         await own.appendIssued([...old, ...young]);
         await own.acknowledge(['gone', 'stays'].map((instance) => ({ spiffeId: web, instance, generation: 2, at: noon - 20 * day })));
@@ -408,7 +439,10 @@ export function storeSuite(backend: StoreBackend): void {
           const last = (await drain(store)).at(-1)?.sequence ?? 0;
           const following = take(other.changes(last, never), 1);
           await store.denials.put({ spiffeId: db, at: noon, reason: 'test' });
-          assert.deepEqual((await following).map(({ topic }) => topic), ['denials']);
+          assert.deepEqual(
+            (await following).map(({ topic }) => topic),
+            ['denials'],
+          );
           await other.denials.delete(db);
         } finally {
           await other.close();
@@ -416,7 +450,10 @@ export function storeSuite(backend: StoreBackend): void {
       });
     } else {
       it('a second handle is refused with advice, and the first goes on', async () => {
-        await assert.rejects(location.open(), (error) => error instanceof SignetError && error.code === 'STORE_LOCKED' && /Stop the other/.test(error.message));
+        await assert.rejects(
+          location.open(),
+          (error) => error instanceof SignetError && error.code === 'STORE_LOCKED' && /Stop the other/.test(error.message),
+        );
         const record = issuedRecord();
         await store.appendIssued([record]);
         assert.deepEqual(await store.issued.get(record.serial), record);

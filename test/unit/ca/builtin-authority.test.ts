@@ -83,7 +83,10 @@ describe('the built-in CA', () => {
     const state = memoryCaState();
     const opened = options({ state });
     await (await openBuiltinAuthority(opened)).close();
-    await assert.rejects(openBuiltinAuthority(options({ state })), (error) => error instanceof SignetError && error.code === 'KEY_UNSEALABLE');
+    await assert.rejects(
+      openBuiltinAuthority(options({ state })),
+      (error) => error instanceof SignetError && error.code === 'KEY_UNSEALABLE',
+    );
     const text = [...state.documents.values()].map(({ value }) => value.toString('latin1')).join();
     // The start of every P-256 key in PKCS#8, as PEM, base64 or bytes.
     assert.doesNotMatch(text, /PRIVATE KEY|MIGHAgEAMBMGByqGSM49/);
@@ -129,7 +132,10 @@ describe('the built-in CA', () => {
     await before.close();
     clock.advance(3 * year);
     for (const authority of [await openBuiltinAuthority(same), before]) {
-      const { certificates } = await authority.sign(signingRequest(trustDomain, { notBefore: clock.now(), notAfter: clock.now() + day }), never);
+      const { certificates } = await authority.sign(
+        signingRequest(trustDomain, { notBefore: clock.now(), notAfter: clock.now() + day }),
+        never,
+      );
       verifyChain(certificates, await authority.anchors(never), clock.now());
       await authority.close();
     }
@@ -160,7 +166,12 @@ describe('the built-in CA', () => {
       compareAndSet: (name, expected, value) => good.compareAndSet(name, expected, value),
     };
     const failed = Promise.withResolvers<undefined>();
-    const log = { ...silentLog, error: () => { failed.resolve(undefined); } };
+    const log = {
+      ...silentLog,
+      error: () => {
+        failed.resolve(undefined);
+      },
+    };
     const authority = await openBuiltinAuthority(options({ clock, state, log }));
     const ask = () => authority.sign(signingRequest(trustDomain, { notBefore: clock.now(), notAfter: clock.now() + day }), never);
     const before = await ask();
@@ -203,7 +214,10 @@ describe('the built-in CA', () => {
     const other = options();
     const otherState = memoryCaState();
     await (await openBuiltinAuthority({ ...other, state: otherState, seal: same.seal })).close();
-    const mixed = { ...(JSON.parse(whole.toString()) as object), root: (JSON.parse(otherState.documents.get('ca/backend/builtin')?.value.toString() ?? '') as { root: object }).root };
+    const mixed = {
+      ...(JSON.parse(whole.toString()) as object),
+      root: (JSON.parse(otherState.documents.get('ca/backend/builtin')?.value.toString() ?? '') as { root: object }).root,
+    };
     document.value = Buffer.from(JSON.stringify(mixed));
     await assert.rejects(openBuiltinAuthority(same), code('STORE_CORRUPT'));
   });
@@ -212,7 +226,9 @@ describe('the built-in CA', () => {
 /** Asks, which begins a renewal that is due, and waits until it is through. */
 async function untilChanged(onChange: (listener: () => void) => () => void, ask: () => Promise<unknown>): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<undefined>();
-  const stop = onChange(() => { resolve(undefined); });
+  const stop = onChange(() => {
+    resolve(undefined);
+  });
   await ask();
   await promise;
   stop();
