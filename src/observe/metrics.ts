@@ -1,0 +1,123 @@
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+/** What is read at the moment of a scrape. */
+export interface MetricSources {
+  /** Open SDS streams by API. */
+  readonly streams: () => Readonly<Record<'sotw' | 'delta', number>>;
+  /** Seconds until the first of the certificates held for open streams ends; undefined if there is none. */
+  readonly earliestExpirySeconds: () => number | undefined;
+  readonly trustGeneration: () => number;
+  readonly ready: () => boolean;
+}
+
+/** Every label has a small, fixed set of values: none is an identity or anything else that a client makes up. */
+export interface Metrics {
+  issued(authority: string, mode: string, seconds: number): void;
+  issuanceFailed(reason: string): void;
+  /** A certificate replaced another one on its streams. */
+  rotated(mode: string): void;
+  authenticated(by: 'token' | 'certificate'): void;
+  authenticationFailed(reason: string): void;
+  sent(type: 'identity' | 'validation'): void;
+  acknowledged(type: 'identity' | 'validation'): void;
+  rejected(nackClass: string): void;
+  requestDone(outcome: { readonly method: string; readonly code: string; readonly seconds: number }): void;
+  /** Call once. */
+  watch(sources: MetricSources): void;
+  page(): Promise<{ readonly contentType: string; readonly text: string }>;
+}
+
+const signingBuckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+
+/** A registry of its own, so that several servers fit into one process. prom-client is known here alone. */
+export function createMetrics(version: string): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry });
+
+  const counter = <L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> => new Counter({ name, help, labelNames, registers });
+  const issued = counter('signet_certificates_issued_total', 'Certificates issued, by CA backend and key mode.', ['authority', 'mode']);
+  const failures = counter('signet_issuance_failures_total', 'Certificates that could not be issued, by our error code.', ['reason']);
+  const rotations = counter('signet_rotations_total', 'Certificates that replaced another one on its streams.', ['mode']);
+  const authentications = counter('signet_authentications_total', 'Callers that proved who they are, by means.', ['by']);
+  const refusals = counter('signet_authentication_failures_total', 'Credentials refused, by reason.', ['reason']);
+  const sent = counter('signet_secrets_sent_total', 'Secrets sent on SDS streams, by type.', ['type']);
+  const acks = counter('signet_secret_acks_total', 'Secrets that Envoy took, by type.', ['type']);
+  const nacks = counter('signet_secret_nacks_total', 'Secrets that Envoy refused, by class.', ['class']);
+  const requests = counter('signet_requests_total', 'Calls of the gRPC APIs other than SDS, by method and our error code.', ['method', 'code']);
+  const duration = new Histogram({
+    name: 'signet_issuance_duration_seconds',
+    help: 'From request to certificate on record.',
+    labelNames: ['mode'],
+    buckets: signingBuckets,
+    registers,
+  });
+  const requestDuration = new Histogram({
+    name: 'signet_request_duration_seconds',
+    help: 'How long calls of the gRPC APIs other than SDS took.',
+    labelNames: ['method'],
+    buckets: signingBuckets,
+    registers,
+  });
+  new Gauge({ name: 'signet_build_info', help: 'Always 1; the version is in its label.', labelNames: ['version'], registers }).set({ version }, 1);
+
+  return {
+    issued(authority, mode, seconds) {
+      issued.inc({ authority, mode });
+      duration.observe({ mode }, seconds);
+    },
+    issuanceFailed: (reason) => {
+      failures.inc({ reason });
+    },
+    rotated: (mode) => {
+      rotations.inc({ mode });
+    },
+    authenticated: (by) => {
+      authentications.inc({ by });
+    },
+    authenticationFailed: (reason) => {
+      refusals.inc({ reason });
+    },
+    sent: (type) => {
+      sent.inc({ type });
+    },
+    acknowledged: (type) => {
+      acks.inc({ type });
+    },
+    rejected: (nackClass) => {
+      nacks.inc({ class: nackClass });
+    },
+    requestDone: ({ method, code, seconds }) => {
+      requests.inc({ method, code });
+      requestDuration.observe({ method }, seconds);
+    },
+    watch(sources) {
+      const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[], read: (into: Gauge<L>) => void): void => {
+        new Gauge<L>({
+          name,
+          help,
+          labelNames,
+          registers,
+          collect() {
+            read(this);
+          },
+        });
+      };
+      gauge('signet_streams', 'Open SDS streams, by API.', ['api'], (into) => {
+        for (const [api, count] of Object.entries(sources.streams())) into.set({ api }, count);
+      });
+      gauge('signet_earliest_expiry_seconds', 'Seconds until the first certificate held for an open stream ends; absent without one.', [], (into) => {
+        const seconds = sources.earliestExpirySeconds();
+        if (seconds === undefined) into.remove();
+        else into.set(seconds);
+      });
+      gauge('signet_trust_generation', 'The generation of the trust bundle.', [], (into) => {
+        into.set(sources.trustGeneration());
+      });
+      gauge('signet_ready', '1 if the server can sign.', [], (into) => {
+        into.set(sources.ready() ? 1 : 0);
+      });
+    },
+    page: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+  };
+}
