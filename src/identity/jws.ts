@@ -22,6 +22,8 @@ export interface CompactJws {
 /** A projected service-account token has 1 to 2 KB. */
 export const longestToken = 16_384;
 
+const absent = z.never().optional();
+
 /**
  * What a header may hold for us. Keys that a token brings along or points to are refused rather than ignored (RFC 8725
  * §3.10), so are extensions (`crit`), compression, and types that are other things than a JWT (§3.11).
@@ -33,13 +35,13 @@ const headerSchema = z.object({
     .string()
     .regex(/^(application\/)?jwt$/i)
     .optional(),
-  crit: z.undefined(),
-  b64: z.undefined(),
-  zip: z.undefined(),
-  jwk: z.undefined(),
-  jku: z.undefined(),
-  x5u: z.undefined(),
-  x5c: z.undefined(),
+  crit: absent,
+  b64: absent,
+  zip: absent,
+  jwk: absent,
+  jku: absent,
+  x5u: absent,
+  x5c: absent,
 });
 
 /** Takes the token apart; nothing of it is to be believed yet. Throws UNAUTHENTICATED (reason `malformed`). */
