@@ -10,6 +10,9 @@ export interface LoadReport {
   /** The longest time without a success, in ms, the ends of the run included. */
   readonly longestGapMs: number;
   readonly perSecond: number;
+  /** When the first and the last request that failed were sent, in ms since the epoch. */
+  readonly firstFailureAt: number | undefined;
+  readonly lastFailureAt: number | undefined;
   /** How often each error came. */
   readonly errors: ReadonlyMap<string, number>;
 }
@@ -36,6 +39,7 @@ export function startLoad(target: MtlsTarget, identity: () => TlsIdentity): Load
   const errors = new Map<string, number>();
   const underWay = new Set<Promise<void>>();
   let [issued, failed, lastSuccess, longestGapMs] = [0, 0, began, 0];
+  let [firstFailureAt, lastFailureAt]: [number | undefined, number | undefined] = [undefined, undefined];
   let stopped = false;
 
   function success(serial: string): void {
@@ -46,10 +50,13 @@ export function startLoad(target: MtlsTarget, identity: () => TlsIdentity): Load
   }
 
   async function once(): Promise<void> {
+    const sentAt = Date.now();
     try {
       success(await requestOnce(target, identity()));
     } catch (error) {
       failed++;
+      firstFailureAt = Math.min(firstFailureAt ?? sentAt, sentAt);
+      lastFailureAt = Math.max(lastFailureAt ?? sentAt, sentAt);
       const text = error instanceof Error ? `${error.message}${'code' in error ? ` (${String(error.code)})` : ''}` : String(error);
       errors.set(text, (errors.get(text) ?? 0) + 1);
     }
@@ -90,7 +97,7 @@ export function startLoad(target: MtlsTarget, identity: () => TlsIdentity): Load
       const seconds = (Date.now() - began) / 1000;
       await loop;
       longestGapMs = Math.max(longestGapMs, Date.now() - lastSuccess);
-      return { requests: issued, failed, serials: [...serials], longestGapMs, perSecond: issued / seconds, errors };
+      return { requests: issued, failed, serials: [...serials], longestGapMs, perSecond: issued / seconds, firstFailureAt, lastFailureAt, errors };
     },
   };
 }

@@ -71,6 +71,8 @@ export interface MeshWish {
   /** More of the configuration file. */
   readonly config?: Readonly<Record<string, unknown>>;
   readonly grpc?: string;
+  /** How often the certificate that an Envoy shows instead of a token is replaced; never when undefined. */
+  readonly bootstrapEveryMs?: number;
 }
 
 export async function startMesh(wish: MeshWish): Promise<Mesh> {
@@ -123,7 +125,7 @@ export async function startMesh(wish: MeshWish): Promise<Mesh> {
       signet = await signet.restart();
     },
     async workload(envoyWish) {
-      const workload = await startWorkload(join(folder.path, `w${String(workloads.length)}`), signet, envoyWish, wish.tokenTtl ?? '1h', api);
+      const workload = await startWorkload(join(folder.path, `w${String(workloads.length)}`), signet, envoyWish, wish.tokenTtl ?? '1h', wish.bootstrapEveryMs, api);
       workloads.push(workload);
       return workload;
     },
@@ -148,7 +150,8 @@ async function startWorkload(
   signet: RunningSignet,
   wish: EnvoyWish,
   tokenTtl: string,
-  api: (namespace: string, serviceAccount: string, pod?: string) => Promise<WorkloadClient>,
+  bootstrapEveryMs: number | undefined,
+  apiOf: (namespace: string, serviceAccount: string, pod?: string) => Promise<WorkloadClient>,
 ): Promise<Workload> {
   const { serviceAccount, pod, version = '1.40.0', upstream } = wish;
   const [tokenFolder, keyFolder, serverCaFile] = [join(folder, 'token'), join(folder, 'keys'), join(folder, 'server-ca.pem')];
@@ -160,17 +163,8 @@ async function startWorkload(
   await writeFile(tokenFile, token, { mode: 0o600 });
   if (serviceAccount.startsWith('csr-')) await bindKey(`127.0.0.1:${String(serverPort)}`, { tokenFile, keyFolder, serverCaFile });
   const auth = authOf(wish.auth ?? 'google-grpc-token', folder, tokenFile);
-  if (auth.kind === 'client-certificate') {
-    const client = await api('shop', serviceAccount, pod);
-    const credential = await client.credential();
-    client.close();
-    // A folder behind a link, as its replacement would come: both files switch at once.
-    await mkdir(join(folder, 'bootstrap-1'));
-    await writeFile(join(folder, 'bootstrap-1', 'tls.crt'), credential.certificate);
-    await writeFile(join(folder, 'bootstrap-1', 'tls.key'), credential.key, { mode: 0o600 });
-    await symlink('bootstrap-1', join(folder, 'bootstrap.new'));
-    await rename(join(folder, 'bootstrap.new'), join(folder, 'bootstrap'));
-  }
+  const api = async (): Promise<WorkloadClient> => apiOf('shop', serviceAccount, pod);
+  const bootstrap = auth.kind === 'client-certificate' ? await keepBootstrapCertificate(folder, api, bootstrapEveryMs) : undefined;
   const outbound = upstream ? { host: '127.0.0.1', port: await freePort() } : undefined;
   const settings: EnvoySettings = {
     node: { id: pod ?? `${serviceAccount}-0`, cluster: 'test' },
@@ -196,9 +190,10 @@ async function startWorkload(
         : [],
     envoyVersion: version,
   };
-  const { bootstrap, secret } = renderEnvoyFiles(settings);
+  const { bootstrap: text, secret } = renderEnvoyFiles(settings);
   if (secret) await writeFile(secret.path, secret.text);
-  const envoy = await startEnvoy({ bootstrap: wish.bootstrap ? wish.bootstrap(bootstrap, folder) : bootstrap, version });
+  const envoy = await startEnvoy({ bootstrap: wish.bootstrap ? wish.bootstrap(text, folder) : text, version });
+  void envoy.exited.then(() => bootstrap?.stop());
   try {
     await envoy.ready();
     const port = await envoy.port('inbound');
@@ -221,6 +216,49 @@ function authOf(kind: EnvoyAuth['kind'], folder: string, tokenFile: string): Env
     case 'client-certificate':
       return { kind, certificateDirectory: join(folder, 'bootstrap'), certificateSecretFile: join(folder, 'certificate-secret.yaml') };
   }
+}
+
+/**
+ * What provisions a host does: the certificate and key that Envoy shows to Signet, in a folder behind a link, so that both
+ * files switch at once.
+ */
+async function keepBootstrapCertificate(
+  folder: string,
+  api: () => Promise<WorkloadClient>,
+  everyMs: number | undefined,
+): Promise<{ stop(): void }> {
+  let count = 0;
+  const replace = async (): Promise<void> => {
+    const client = await api();
+    try {
+      const credential = await client.credential();
+      const name = `bootstrap-${String(++count)}`;
+      await mkdir(join(folder, name));
+      await writeFile(join(folder, name, 'tls.crt'), credential.certificate);
+      await writeFile(join(folder, name, 'tls.key'), credential.key, { mode: 0o600 });
+      await symlink(name, join(folder, 'bootstrap.new'));
+      await rename(join(folder, 'bootstrap.new'), join(folder, 'bootstrap'));
+    } finally {
+      client.close();
+    }
+  };
+  await replace();
+  let busy = false;
+  const timer = setInterval(() => {
+    if (busy) return;
+    busy = true;
+    // The server may be away; the next turn tries again.
+    void replace()
+      .catch(() => undefined)
+      .finally(() => {
+        busy = false;
+      });
+  }, everyMs ?? 2 ** 31 - 1);
+  return {
+    stop() {
+      clearInterval(timer);
+    },
+  };
 }
 
 /** `signet csr` once, as a workload's host runs it. */

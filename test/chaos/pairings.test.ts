@@ -1,0 +1,29 @@
+/** Five rotations on every pairing of API type, key mode and way of authenticating. */
+import { describe, it } from 'node:test';
+import { startMesh } from '../support/mesh.ts';
+import { foreignCa } from '../support/openssl.ts';
+import { rotationStory } from '../support/rotation-story.ts';
+
+const auths = ['google-grpc-token', 'envoy-grpc-token', 'client-certificate'] as const;
+
+describe('five rotations', () => {
+  for (const auth of auths) {
+    for (const api of ['sotw', 'delta'] as const) {
+      for (const serviceAccount of ['web', 'csr-web']) {
+        for (const [version, http] of [
+          ['1.40.0', 'h2'],
+          ['1.36.4', 'h1'],
+        ] as const) {
+          const mode = serviceAccount === 'web' ? 'server' : 'csr';
+          it(`${auth}, ${api}, key mode ${mode}, ${http}, Envoy ${version}`, async (t) => {
+            const extraRoots = (await foreignCa()).certificate;
+            // A certificate shown to Signet is as short-lived here as any: it is replaced often, and connections must not outlive it.
+            const shortLived = auth === 'client-certificate' ? { bootstrapEveryMs: 2000, config: { limits: { maxConnectionAge: '2s' } } } : {};
+            await using mesh = await startMesh({ leafTtl: auth === 'client-certificate' ? '12s' : '8s', extraRoots, ...shortLived });
+            await rotationStory(t, mesh, { envoy: { serviceAccount, auth, api, version }, http, rotations: 5, bundles: true });
+          });
+        }
+      }
+    }
+  }
+});
