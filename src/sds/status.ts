@@ -10,6 +10,9 @@ const anyField = { typeUrl: 1, value: 2 } as const;
 const errorInfoType = 'type.googleapis.com/google.rpc.ErrorInfo';
 const domain = 'signet';
 
+/** grpc-js's names of the numbers. */
+const statuses = Object.values(status).filter((value) => typeof value === 'number');
+
 /** How a stream or call ends by an error: its public message, and its stable code as google.rpc.ErrorInfo. */
 export function statusOf(error: unknown): Partial<StatusObject> {
   const { code, message } = SignetError.from(error);
@@ -25,5 +28,5 @@ export function statusOf(error: unknown): Partial<StatusObject> {
       bytesField(statusField.details, textField(anyField.typeUrl, errorInfoType), bytesField(anyField.value, info)),
     ]),
   );
-  return { code: number in status ? number : status.INTERNAL, details: message, metadata };
+  return { code: statuses[number] ?? status.INTERNAL, details: message, metadata };
 }

@@ -93,7 +93,7 @@ export class SecretStream<Request extends { readonly node: NodeInfo | undefined 
     try {
       const admitted = await admit(this.call, this.parts, this.gone.signal);
       this.leave = admitted.leave;
-      if (this.ended) {
+      if (this.gone.signal.aborted) {
         admitted.leave();
         return;
       }
