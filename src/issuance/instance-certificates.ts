@@ -173,10 +173,11 @@ export function createInstanceCertificates(deps: InstanceCertificatesDeps): Inst
     }
   }
 
-  function attempt(entry: InstanceEntry, force: boolean): Promise<MadeIdentity> {
+  /** Asynchronous even where it fails at once: `making` must have been set by the time it is cleared. */
+  async function attempt(entry: InstanceEntry, force: boolean): Promise<MadeIdentity> {
     const left = entry.held ? entry.held.issued.notAfter - clock.now() : 0;
-    const ms = left > 0 ? Math.min(limits.attemptTimeoutMs, Math.max(shortestAttemptMs, left * attemptShare)) : limits.attemptTimeoutMs;
-    const signal = deadlineSignal(ms, closing.signal);
+    const most = left > 0 ? Math.max(shortestAttemptMs, left * attemptShare) : Infinity;
+    const signal = deadlineSignal(Math.ceil(Math.min(limits.attemptTimeoutMs, most)), closing.signal);
     return abortable(maker.make(entry, force, signal), signal);
   }
 

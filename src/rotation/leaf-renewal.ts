@@ -4,7 +4,7 @@ import type { Random } from '../base/clock.ts';
 /** When a certificate is renewed: at 50 +-10 % of what lies between its issuance and its end. */
 export function renewAt(certificate: { readonly issuedAt: number; readonly notAfter: number; readonly random: Random }): number {
   const life = Math.max(0, certificate.notAfter - certificate.issuedAt);
-  return certificate.issuedAt + life * (0.4 + 0.2 * certificate.random());
+  return certificate.issuedAt + Math.round(life * (0.4 + 0.2 * certificate.random()));
 }
 
 const firstRetryMs = 1000;
@@ -29,7 +29,7 @@ export function retryAt(state: RetryState): number {
   const left = state.notAfter === undefined ? 0 : state.notAfter - state.now;
   const maxMs = left > 0 ? Math.min(longestRetryMs, Math.max(shortestRetryMs, left / triesLeft)) : longestRetryWithoutMs;
   const baseMs = Math.min(firstRetryMs, maxMs);
-  return state.now + backoffMs(Math.max(0, state.failures - 1), { baseMs, maxMs }, state.random);
+  return state.now + Math.ceil(backoffMs(Math.max(0, state.failures - 1), { baseMs, maxMs }, state.random));
 }
 
 const firstResignMs = 2000;
@@ -38,5 +38,5 @@ const longestResignMs = 300_000;
 /** When to sign anew a chain that Envoy refused because its key file is not there yet: the same bytes would prove nothing. */
 export function resignAt(state: { readonly now: number; readonly refusals: number; readonly random: Random }): number {
   const limits = { baseMs: firstResignMs, maxMs: longestResignMs };
-  return state.now + backoffMs(Math.max(0, state.refusals - 1), limits, state.random);
+  return state.now + Math.ceil(backoffMs(Math.max(0, state.refusals - 1), limits, state.random));
 }

@@ -118,7 +118,7 @@ export function createRenewer(deps: RenewerDeps): Renewer {
   function replan(now: number): void {
     for (const [name, { at, delayMs, action, notBefore }] of [...plans]) {
       if (action === 'renew' && notBefore !== undefined) {
-        if (notBefore > now) set(name, now + replaceWithinMs * random(), 'renew', undefined);
+        if (notBefore > now) set(name, now + Math.round(replaceWithinMs * random()), 'renew', undefined);
       } else if (at > now + delayMs) {
         set(name, now + delayMs, action, notBefore);
       }

@@ -34,7 +34,7 @@ describe('a certificate', () => {
     assert.deepEqual(leaf.publicKey.export({ type: 'spki', format: 'der' }), key.spki);
     const record = await world.store.issued.get(issued.chain.serial);
     assert.deepEqual(record, issued.record);
-    assert.equal(record?.instance, 'pod-1');
+    assert.equal(record.instance, 'pod-1');
     assert.equal(record.trustGeneration, world.trust.current().generation);
     assert.equal(record.tokenSeenAt, caller.tokenSeenAt);
     assert.equal(issued.anchors, world.trust.current().anchors);
@@ -126,7 +126,11 @@ describe('a denied identity', () => {
 
   it('gets nothing even if it is denied while its certificate is being recorded', async () => {
     const denied: string[] = [];
-    await using world = await issuingWorld({ onRecord: () => void denied.forEach((id) => world.denied.add(id)) });
+    await using world = await issuingWorld({
+      onRecord: () => {
+        for (const id of denied) world.denied.add(id);
+      },
+    });
     denied.push(own);
     assert.equal((await failureOf(world.issuer.issue(signed(world), never))).code, 'IDENTITY_DENIED');
   });
