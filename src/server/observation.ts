@@ -1,0 +1,107 @@
+import type { CallOutcome } from '../api/call.ts';
+import type { Clock } from '../base/clock.ts';
+import { SignetError } from '../base/errors.ts';
+import { failureReason } from '../identity/authentication-failure.ts';
+import type { Authenticator } from '../identity/authenticator.ts';
+import type { CertificateEvent, InstanceView } from '../issuance/instance-entry.ts';
+import type { Issuer } from '../issuance/issuer.ts';
+import type { Deliveries } from '../ledger/delivery.ts';
+import type { Ledger } from '../ledger/ledger.ts';
+import type { Metrics } from '../observe/metrics.ts';
+
+/** The same parts with their outcomes counted. */
+export interface Observation {
+  issuing(issuer: Issuer): Issuer;
+  authenticating(authenticator: Authenticator): Authenticator;
+  /** The ledger, with sends counted. */
+  delivering(ledger: Ledger): Deliveries;
+  call(outcome: CallOutcome): void;
+  /** What a scrape reads; call once, when all parts are there. */
+  watch(parts: {
+    readonly ledger: Ledger;
+    readonly certificates: {
+      observe(listener: (event: CertificateEvent) => void): () => void;
+      list(): readonly InstanceView[];
+    };
+    readonly trustGeneration: () => number;
+    readonly ready: () => boolean;
+  }): void;
+}
+
+/** Every number of /metrics is taken here, around the parts, so that none of them knows of metrics. */
+export function createObservation(metrics: Metrics, clock: Clock): Observation {
+  return {
+    issuing: (issuer) => ({
+      ...issuer,
+      async issue(request, signal) {
+        const startedAt = performance.now();
+        try {
+          const issued = await issuer.issue(request, signal);
+          metrics.issued(issued.record.authority, request.mode, (performance.now() - startedAt) / 1000);
+          return issued;
+        } catch (error) {
+          metrics.issuanceFailed(SignetError.from(error).code);
+          throw error;
+        }
+      },
+    }),
+
+    authenticating: (authenticator) => ({
+      ...authenticator,
+      async authenticate(credentials, signal) {
+        try {
+          const caller = await authenticator.authenticate(credentials, signal);
+          metrics.authenticated(caller.authenticatedBy);
+          return caller;
+        } catch (error) {
+          metrics.authenticationFailed(failureReason(error) ?? SignetError.from(error).code);
+          throw error;
+        }
+      },
+    }),
+
+    delivering: (ledger) => ({
+      opened: ledger.opened,
+      sent(stream, secret) {
+        metrics.sent(secret.type);
+        ledger.sent(stream, secret);
+      },
+      acknowledged(stream, secret) {
+        metrics.acknowledged(secret.type);
+        ledger.acknowledged(stream, secret);
+      },
+      rejected(stream, secret, nack) {
+        metrics.rejected(nack.class);
+        ledger.rejected(stream, secret, nack);
+      },
+      closed: ledger.closed,
+    }),
+
+    call: metrics.requestDone,
+
+    watch({ ledger, certificates, trustGeneration, ready }) {
+      const held = new Set<string>();
+      certificates.observe((event) => {
+        if (event.kind === 'gone') held.delete(event.name);
+        if (event.kind !== 'published' || !event.fresh) return;
+        if (held.has(event.name)) metrics.rotated(event.mode);
+        held.add(event.name);
+      });
+      metrics.watch({
+        streams() {
+          const count = { sotw: 0, delta: 0 };
+          for (const stream of ledger.streams()) count[stream.api]++;
+          return count;
+        },
+        earliestExpirySeconds() {
+          const ends = certificates
+            .list()
+            .flatMap(({ notAfter, subscribers }) => (notAfter !== undefined && subscribers > 0 ? [notAfter] : []));
+          return ends.length === 0 ? undefined : (ends.reduce((a, b) => Math.min(a, b)) - clock.now()) / 1000;
+        },
+        trustGeneration,
+        ready,
+      });
+    },
+  };
+}

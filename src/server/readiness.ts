@@ -1,0 +1,36 @@
+import type { AuthorityStatus } from '../api/authority-health.ts';
+import type { Issuer } from '../issuance/issuer.ts';
+
+export interface Readiness {
+  readonly ready: boolean;
+  /** Why not, for the operator. */
+  readonly detail: string;
+}
+
+/**
+ * Ready means: can sign. Answered at once from what is known; asking also has the CA backends looked at again, so that
+ * whoever polls is told the truth of a few seconds ago at worst.
+ */
+export function createReadiness(
+  issuer: Pick<Issuer, 'readiness'>,
+  askAuthorities: () => Promise<readonly AuthorityStatus[]>,
+  defaultAuthority: string,
+): () => Readiness {
+  let last: readonly AuthorityStatus[] = [];
+  const look = (): void => {
+    askAuthorities().then(
+      (statuses) => {
+        last = statuses;
+      },
+      () => undefined,
+    );
+  };
+  look();
+  return () => {
+    look();
+    const own = issuer.readiness();
+    if (!own.ready) return own;
+    const broken = last.find(({ name, canSign }) => name === defaultAuthority && !canSign);
+    return broken ? { ready: false, detail: `CA backend ${broken.name}: ${broken.detail}` } : { ready: true, detail: '' };
+  };
+}

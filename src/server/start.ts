@@ -1,0 +1,285 @@
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import { adminService } from '../api/admin-service.ts';
+import { createAuthorityHealth } from '../api/authority-health.ts';
+import type { CallShell } from '../api/call.ts';
+import { certificateService } from '../api/certificate-service.ts';
+import { credentialsFrom } from '../api/credentials.ts';
+import { createHealth } from '../api/health.ts';
+import { istioCaService } from '../api/istio-ca.ts';
+import { systemClock } from '../base/clock.ts';
+import { deadlineSignal } from '../base/deadline.ts';
+import { createDeadlineHeap } from '../base/deadline-heap.ts';
+import type { Log } from '../base/log.ts';
+import { openControlPlaneCa } from '../ca/control-plane.ts';
+import { createBindings } from '../issuance/bindings.ts';
+import { createInstanceCertificates } from '../issuance/instance-certificates.ts';
+import { createIssuer } from '../issuance/issuer.ts';
+import { createLedger } from '../ledger/ledger.ts';
+import { createLogger } from '../observe/logger.ts';
+import { createMetrics } from '../observe/metrics.ts';
+import { createPolicy } from '../policy/rules.ts';
+import { createRenewer } from '../rotation/renewer.ts';
+import { defaultSdsLimits } from '../sds/limits.ts';
+import { createSdsService } from '../sds/service.ts';
+import { replaceFile } from '../store/atomic-file.ts';
+import { openTrustBundle } from '../trust/trust-bundle.ts';
+import { openAdminListener } from './admin-listener.ts';
+import { createAdmission } from './admission.ts';
+import { connectAnchors } from './anchors.ts';
+import { closeAuthorities, openAuthorities } from './authorities.ts';
+import { createClosing } from './closing.ts';
+import { splitAddress } from './config/complete.ts';
+import type { Config } from './config/schema.ts';
+import { policySettings, trustDomainOf } from './config/settings.ts';
+import { openDenials } from './denials.ts';
+import { connectionGraceFor, openGrpcListener } from './grpc-listener.ts';
+import { openHttpListener } from './http-listener.ts';
+import { openIdentity } from './identity.ts';
+import { createObservation } from './observation.ts';
+import { createReadiness } from './readiness.ts';
+import { createRecorder } from './recorder.ts';
+import { createSecretSource } from './secret-source.ts';
+import { openServingCertificates } from './serving-certificate.ts';
+import { openState } from './state.ts';
+import { startUpkeep } from './upkeep.ts';
+
+export interface RunningServer {
+  readonly grpcAddress: string;
+  readonly httpAddress: string;
+  readonly adminPath: string;
+  /** Ends streams with OK, lets calls end, and gives the data folder back. Once. */
+  close(): Promise<void>;
+  /** Resolves when the server has closed. */
+  readonly closed: Promise<void>;
+}
+
+/** How long calls and streams get to end by themselves. */
+const drainMs = 5000;
+
+/**
+ * Wires the control plane and listens. What was opened before a step that fails is closed again. Throws a SignetError
+ * that says what to do: a port that is taken, a folder that isn't ours, a wrong passphrase.
+ */
+export async function startServer(
+  config: Config,
+  options: { readonly dev: boolean; readonly signal?: AbortSignal },
+): Promise<RunningServer> {
+  const log = createLogger({ level: config.log.level });
+  const closing = createClosing(log);
+  try {
+    const running = await compose(config, options.dev, log, closing);
+    options.signal?.throwIfAborted();
+    return running;
+  } catch (error) {
+    await closing.run();
+    throw error;
+  }
+}
+
+async function compose(config: Config, dev: boolean, log: Log, closing: ReturnType<typeof createClosing>): Promise<RunningServer> {
+  const clock = systemClock;
+  const random = Math.random;
+  const startedAt = clock.now();
+  const version = packageVersion();
+  const metrics = createMetrics(version);
+  const observation = createObservation(metrics, clock);
+  const trustDomain = trustDomainOf(config);
+  const heap = createDeadlineHeap(clock, (error) => {
+    log.error({ err: error }, 'a deadline failed');
+  });
+  closing.add('deadlines', heap.close);
+
+  // What must survive.
+  const state = await openState({ config, trustDomain, dev, clock, log });
+  closing.add('state', state.close);
+  const { store, folder, seal } = state;
+
+  // Who signs, and what is trusted.
+  const authorities = await openAuthorities({ config, trustDomain, state: store.trust, seal, clock, log });
+  closing.add('authorities', () => closeAuthorities(authorities));
+  const trust = await openTrustBundle({ state: store.trust, clock, log });
+  closing.add('trust', trust.close);
+  const anchors = await connectAnchors({ trust, authorities, trustedRoots: config.ca.trustedRoots, bundleFile: folder.bundle, log });
+  closing.add('anchors', anchors.close);
+  const controlPlane = await openControlPlaneCa({ trustDomain, state: store.trust, seal, clock });
+  replaceFile(folder.serverCa, controlPlane.rootPem, 0o644);
+
+  // Who may ask, and for what.
+  const denials = await openDenials(store, clock);
+  const policy = createPolicy(policySettings(config), { trustDomain, denied: denials.has });
+  const identity = await openIdentity({ config, trustDomain, folder, dev, store, trust, clock, log });
+  closing.add('identity', identity.close);
+
+  // From request to certificate, and again at half-life.
+  const recorder = createRecorder(store);
+  const issuer = observation.issuing(
+    createIssuer({
+      policy,
+      authorities,
+      anchors: trust.current,
+      recorder,
+      everIssued: ({ spiffeId, instance }) => store.issued.any(spiffeId, instance),
+      newestIssuedAt: await store.issued.newest(),
+      clock,
+      random,
+      log,
+      limits: {
+        rate: { perSecond: config.limits.issuancePerSecond, burst: config.limits.issuanceBurst },
+        signTimeoutMs: config.ca.signing.timeout,
+      },
+    }),
+  );
+  const bindings = createBindings({ store: store.bindings, issued: store.issued, policy, recorder, clock, log });
+  const certificates = createInstanceCertificates({ issuer, bindings, policy, clock, log });
+  closing.add('certificates', certificates.close);
+  const renewer = createRenewer({ heap, clock, random, certificates, log });
+  closing.add('renewer', renewer.close);
+  denials.onChange((id) => {
+    if (denials.has(id)) certificates.refuse(id);
+    else certificates.readmit(id);
+  });
+
+  // What each Envoy was sent and took.
+  const ledger = createLedger({ acknowledge: store.acknowledge, clock, log });
+  closing.add('ledger', ledger.close);
+  ledger.onOutcome(({ stream, secret }) => {
+    const { spiffeId, instance } = stream.caller;
+    if (secret.type !== 'identity' || instance === undefined) return;
+    if (secret.state === 'acknowledged') certificates.acknowledged({ spiffeId, instance });
+    else if (secret.nack) certificates.nacked({ spiffeId, instance }, secret.nack.class, secret.version);
+  });
+
+  // The doors.
+  const authenticator = observation.authenticating(identity.authenticator);
+  const sds = createSdsService({
+    source: createSecretSource({ trustDomain, identityFeed: certificates.feed, bundle: trust }),
+    admission: createAdmission({
+      authenticator,
+      policy,
+      denials,
+      credentials: (call) => credentialsFrom(call, identity.audiences.signet),
+    }),
+    deliveries: observation.delivering(ledger),
+    clock,
+    heap,
+    random,
+    log,
+    limits: { ...defaultSdsLimits, maxStreamAgeMs: config.limits.maxStreamAge, maxStreamsPerIdentity: config.limits.streamsPerIdentity },
+  });
+  const shell: CallShell = { log, timeoutMs: config.limits.requestTimeout, observe: observation.call };
+  const askAuthorities = createAuthorityHealth(authorities.values(), clock);
+  const readiness = createReadiness(issuer, askAuthorities, config.ca.default);
+  observation.watch({ ledger, certificates, trustGeneration: () => trust.current().generation, ready: () => readiness().ready });
+  const health = createHealth(shell, [
+    'envoy.service.secret.v3.SecretDiscoveryService',
+    'istio.v1.auth.IstioCertificateService',
+    'signet.v1.CertificateService',
+  ]);
+  const istio = istioCaService({
+    ...shell,
+    authenticate: authenticator.authenticate,
+    audiences: identity.audiences.istio,
+    sign: issuer.issue,
+    hasAuthority: (name) => authorities.has(name),
+    authorityFor: (caller) => policy.grant(caller).authority,
+  });
+  const workloads = certificateService({
+    ...shell,
+    authenticate: authenticator.authenticate,
+    audiences: identity.audiences.signet,
+    sign: issuer.issue,
+    bind: bindings.bind,
+  });
+  const admin = adminService({
+    ...shell,
+    version,
+    trustDomain,
+    mode: dev ? 'dev' : 'production',
+    startedAt,
+    clock,
+    readiness,
+    trust: trust.current,
+    onTrustChange: trust.subscribe,
+    ledger,
+    held: (bearer) => certificates.get(bearer),
+    dueAt: renewer.dueAt,
+    authorities: askAuthorities,
+    issued: store.issued,
+    bindings: { list: bindings.list, unbind: bindings.unbind },
+    renew: certificates.renew,
+    denials: {
+      list: () => store.denials.list(),
+      async deny(id, reason) {
+        await denials.deny(id, reason);
+        return sds.endStreams((caller) => caller.spiffeId === id);
+      },
+      lift: denials.lift,
+    },
+  });
+
+  const http = await openHttpListener({ ...splitAddress(config.listen.http), log, metrics: metrics.page, readiness });
+  closing.add('http', http.close);
+  const adminListener = await openAdminListener({ path: config.listen.admin, register: admin.register });
+  closing.add('admin', async () => {
+    admin.close();
+    await adminListener.close(drainMs);
+  });
+  const serving = await openServingCertificates({
+    ca: controlPlane,
+    names: config.listen.names,
+    heap,
+    clock,
+    log,
+    changed: () => {
+      grpc.setMaterial(material());
+    },
+  });
+  closing.add('serving certificate', serving.close);
+  const material = () => ({ ...serving.current(), clientAnchorsPem: trust.current().anchors.pem });
+  const grpc = await openGrpcListener({
+    ...splitAddress(config.listen.grpc),
+    material: material(),
+    register(server) {
+      for (const service of [sds, istio, workloads, health]) service.register(server);
+    },
+    log,
+    limits: {
+      streamsPerConnection: config.limits.streamsPerConnection,
+      maxConnectionAgeMs: config.limits.maxConnectionAge,
+      connectionGraceMs: connectionGraceFor(config.limits.maxStreamAge),
+    },
+  });
+  const stopTrust = trust.subscribe(() => {
+    grpc.setMaterial(material());
+  });
+  closing.add('grpc', async () => {
+    stopTrust();
+    health.setServing(false);
+    health.close();
+    // "Go away" first: an Envoy whose stream has ended comes back by a new connection, to whoever listens then.
+    await Promise.all([grpc.close(drainMs), sds.drain(deadlineSignal(drainMs))]);
+  });
+  const upkeep = startUpkeep({ heap, clock, log, store, bindings, retainExpiredMs: config.store.retainExpired });
+  closing.add('upkeep', upkeep.close);
+  health.setServing(true);
+
+  const closed = Promise.withResolvers<void>();
+  let closingRun: Promise<void> | undefined;
+  log.info({ grpc: grpc.address, http: http.address, admin: adminListener.path, trustDomain, dev, ms: clock.now() - startedAt }, 'serving');
+  return {
+    grpcAddress: grpc.address,
+    httpAddress: http.address,
+    adminPath: adminListener.path,
+    close() {
+      closingRun ??= closing.run().finally(closed.resolve);
+      return closingRun;
+    },
+    closed: closed.promise,
+  };
+}
+
+function packageVersion(): string {
+  const manifest: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  return z.object({ version: z.string() }).parse(manifest).version;
+}
