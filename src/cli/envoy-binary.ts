@@ -53,7 +53,8 @@ export async function envoyBinary(version: string = defaultEnvoyVersion, options
   const folder = join(cache, `envoy-${version}`);
   const binary = join(folder, 'envoy', '_bin', 'envoy');
   if (await isExecutable(binary)) return binary;
-  if (process.platform !== 'linux') throw new SignetError('NOT_FOUND', `there is no ready-made Envoy for ${process.platform}; ${ownBinary}`);
+  if (process.platform !== 'linux')
+    throw new SignetError('NOT_FOUND', `there is no ready-made Envoy for ${process.platform}; ${ownBinary}`);
 
   await mkdir(cache, { recursive: true });
   const signal = options.signal ?? new AbortController().signal;
@@ -134,7 +135,8 @@ async function takeLock(file: string, signal: AbortSignal): Promise<() => Promis
     } catch (error) {
       if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
     }
-    if (Date.now() > end) throw new SignetError('NOT_FOUND', `another process has been fetching Envoy for long: remove ${file} if it is gone`);
+    if (Date.now() > end)
+      throw new SignetError('NOT_FOUND', `another process has been fetching Envoy for long: remove ${file} if it is gone`);
     if (await isAbandoned(file)) await rm(file, { force: true });
     else await sleep(250, undefined, { signal });
   }

@@ -18,7 +18,8 @@ describe('five rotations', () => {
           it(`${auth}, ${api}, key mode ${mode}, ${http}, Envoy ${version}`, async (t) => {
             const extraRoots = (await foreignCa()).certificate;
             // A certificate shown to Signet is as short-lived here as any: it is replaced often, and connections must not outlive it.
-            const shortLived = auth === 'client-certificate' ? { bootstrapEveryMs: 2000, config: { limits: { maxConnectionAge: '2s' } } } : {};
+            const shortLived =
+              auth === 'client-certificate' ? { bootstrapEveryMs: 2000, config: { limits: { maxConnectionAge: '2s' } } } : {};
             await using mesh = await startMesh({ leafTtl: auth === 'client-certificate' ? '12s' : '8s', extraRoots, ...shortLived });
             await rotationStory(t, mesh, { envoy: { serviceAccount, auth, api, version }, http, rotations: 5, bundles: true });
           });

@@ -21,7 +21,9 @@ async function held(mesh: Mesh, workload: Workload): Promise<Held> {
     const secrets = status.streams.filter(({ spiffeId }) => spiffeId === workload.id).flatMap((stream) => stream.secrets);
     const secret = secrets.find(({ serial, state }) => serial && state === 'acknowledged');
     if (!secret) return undefined;
-    const listed = JSON.parse(await signetDone(['certs', 'show', secret.serial, '--data', mesh.signet.data, '--json'])) as { issuedAt: string };
+    const listed = JSON.parse(await signetDone(['certs', 'show', secret.serial, '--data', mesh.signet.data, '--json'])) as {
+      issuedAt: string;
+    };
     return { issuedAt: Date.parse(listed.issuedAt), notAfter: Date.parse(secret.notAfter), renewAt: Date.parse(secret.renewAt) };
   });
 }

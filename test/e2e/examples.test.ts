@@ -132,7 +132,8 @@ describe('first light with every example', () => {
           await using envoy = workload.envoy;
           const id = idOf(serviceAccount);
 
-          for (const http of ['h1', 'h2'] as const) assert.match(await requestOnce(workload.target(http), mesh.client(), 10_000), /^[0-9a-f]+$/);
+          for (const http of ['h1', 'h2'] as const)
+            assert.match(await requestOnce(workload.target(http), mesh.client(), 10_000), /^[0-9a-f]+$/);
           const shown = await envoy.identities();
           assert.deepEqual([...new Set(shown.flatMap(({ uris }) => uris))], [id]);
           assert.equal(new Set(shown.map(({ serial }) => serial)).size, 1, 'listener and cluster share one certificate');
@@ -141,7 +142,10 @@ describe('first light with every example', () => {
           assert.equal(onward.status, 200, 'by mTLS on to payments');
 
           const bundle = await mesh.bundle();
-          await assert.rejects(requestOnce(workload.target('h1'), tlsIdentity(undefined, bundle), 10_000), 'a client without a certificate');
+          await assert.rejects(
+            requestOnce(workload.target('h1'), tlsIdentity(undefined, bundle), 10_000),
+            'a client without a certificate',
+          );
           const foreign = await foreignLeaf(await foreignCa(), { uri: idOf('client') });
           await assert.rejects(requestOnce(workload.target('h1'), tlsIdentity(foreign, bundle), 10_000), "another CA's certificate");
           assert.equal(await envoy.stat(`sds.default.update_rejected`), 0);

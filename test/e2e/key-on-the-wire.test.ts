@@ -65,7 +65,9 @@ describe('private keys and the wire', () => {
     for (const form of ['base64', 'pkcs8', 'label'] as const) assert.ok(found.has(form), form);
     // It is the one: some certificate on the wire has its public half.
     const publicKey = createPublicKey(createPrivateKey(key)).export({ type: 'spki', format: 'der' });
-    const certificates = proxy.fromServer().flatMap((recording) => recording.toString('latin1').match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []);
+    const certificates = proxy
+      .fromServer()
+      .flatMap((recording) => recording.toString('latin1').match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []);
     assert.ok(certificates.some((pem) => new X509Certificate(pem).publicKey.export({ type: 'spki', format: 'der' }).equals(publicKey)));
   });
 
@@ -76,7 +78,10 @@ describe('private keys and the wire', () => {
     for (const before of [0, 1, 2, 3, 4]) {
       for (const behind of [0, 1, 2]) {
         const around = Buffer.concat([Buffer.alloc(before, 0xa5), scalar, Buffer.alloc(behind, 0x5a)]);
-        assert.ok(findPrivateKey([Buffer.from(around.toString('base64'))], pem).has('base64'), `${String(before)} before, ${String(behind)} behind`);
+        assert.ok(
+          findPrivateKey([Buffer.from(around.toString('base64'))], pem).has('base64'),
+          `${String(before)} before, ${String(behind)} behind`,
+        );
         assert.ok(findPrivateKey([Buffer.from(around.toString('base64url'))], pem).size > 0);
         assert.ok(findPrivateKey([Buffer.from(around.toString('hex'))], pem).has('hex'));
         assert.ok(findPrivateKey([around], pem).has('binary'));

@@ -59,7 +59,8 @@ const [good, spare, viaIntermediate, client] = await Promise.all([
   foreignLeaf(ca, { uri: `spiffe://${trustDomain}/ns/shop/sa/client` }),
 ]);
 const pair = (made: PemPair): Parts => ({ chain: made.certificate, key: made.key });
-const leafWith = async (wish: Omit<Parameters<typeof foreignLeaf>[1], 'uri'>): Promise<Parts> => pair(await foreignLeaf(ca, { uri, ...wish }));
+const leafWith = async (wish: Omit<Parameters<typeof foreignLeaf>[1], 'uri'>): Promise<Parts> =>
+  pair(await foreignLeaf(ca, { uri, ...wish }));
 
 const accepted: readonly (readonly [string, Parts])[] = [
   ['a P-256 leaf', pair(good)],

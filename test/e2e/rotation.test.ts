@@ -14,7 +14,12 @@ describe('rotation under load', () => {
   it('state of the world, HTTP/1.1, token by google_grpc, keys by the server, Envoy 1.40', async (t) => {
     const extraRoots = (await foreignCa()).certificate;
     await using mesh = await startMesh({ leafTtl: '8s', extraRoots });
-    await rotationStory(t, mesh, { envoy: { serviceAccount: 'web', api: 'sotw', version: '1.40.0' }, http: 'h1', rotations: 4, bundles: true });
+    await rotationStory(t, mesh, {
+      envoy: { serviceAccount: 'web', api: 'sotw', version: '1.40.0' },
+      http: 'h1',
+      rotations: 4,
+      bundles: true,
+    });
   });
 
   it('Delta, HTTP/2, token by the credential injector, key on the host, Envoy 1.36', async (t) => {
@@ -60,7 +65,11 @@ describe('the load that every "0 failed" means', () => {
   it('fails when the identity pushed is one that nobody trusts', async (t) => {
     const [ca, other] = [await foreignCa(), await foreignCa('Other')];
     const uri = idOf('web');
-    const [good, bad, client] = await Promise.all([foreignLeaf(ca, { uri }), foreignLeaf(other, { uri }), foreignLeaf(ca, { uri: idOf('client') })]);
+    const [good, bad, client] = await Promise.all([
+      foreignLeaf(ca, { uri }),
+      foreignLeaf(other, { uri }),
+      foreignLeaf(ca, { uri: idOf('client') }),
+    ]);
     await using served = await startFileSdsEnvoy(
       { identity: { chain: good.certificate, key: good.key }, anchors: ca.certificate },
       { trustDomain },

@@ -45,21 +45,29 @@ export function normalSerial(hex: string): string {
  * Starts an Envoy on a bootstrap that asks for admin port 0. It shares no memory with another one (no hot restart), so any
  * number run side by side.
  */
-export async function startEnvoy(options: { readonly bootstrap: string; readonly version?: string; readonly logLevel?: string }): Promise<RunningEnvoy> {
+export async function startEnvoy(options: {
+  readonly bootstrap: string;
+  readonly version?: string;
+  readonly logLevel?: string;
+}): Promise<RunningEnvoy> {
   const version = options.version ?? defaultEnvoyVersion;
   const binary = await envoyBinary(version);
   const folder = await tempFolder();
   const [config, adminFile, logFile] = [folder.file('envoy.yaml'), folder.file('admin'), folder.file('envoy.log')];
   await writeFile(config, options.bootstrap);
   const args = ['-c', config, '--concurrency', '1', '--disable-hot-restart', '--admin-address-path', adminFile];
-  const child = spawn(binary, [...args, '--log-path', logFile, '--log-level', options.logLevel ?? 'info'], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = spawn(binary, [...args, '--log-path', logFile, '--log-level', options.logLevel ?? 'info'], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
   keepTrack(child);
   let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => (stderr = (stderr + chunk).slice(-4000)));
   const log = (): Promise<string> => readFile(logFile, 'utf8').catch(() => '');
   const alive = async (): Promise<void> => {
     if (child.exitCode === null && child.signalCode === null) return;
-    throw new Hopeless(`Envoy ${version} stopped (${String(child.exitCode ?? child.signalCode)}): ${stderr}\n${(await log()).slice(-3000)}`);
+    throw new Hopeless(
+      `Envoy ${version} stopped (${String(child.exitCode ?? child.signalCode)}): ${stderr}\n${(await log()).slice(-3000)}`,
+    );
   };
   try {
     const adminPort = await eventually('the admin address of Envoy', async () => {
@@ -84,7 +92,11 @@ function running(envoy: {
   dispose: () => Promise<void>;
 }): RunningEnvoy {
   const { child, adminPort, version } = envoy;
-  const exited = new Promise<void>((resolve) => child.once('exit', () => { resolve(); }));
+  const exited = new Promise<void>((resolve) =>
+    child.once('exit', () => {
+      resolve();
+    }),
+  );
 
   async function admin(path: string): Promise<string> {
     const response = await fetch(`http://127.0.0.1:${String(adminPort)}${path}`, { signal: AbortSignal.timeout(10_000) });

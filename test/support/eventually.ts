@@ -7,7 +7,12 @@ export class Hopeless extends Error {}
  * Asks `probe` until it gives something other than undefined; its errors count as "not yet". The deadline is for what never
  * happens, generous because the machine may be busy: it says nothing of how fast things should be.
  */
-export async function eventually<T>(what: string, probe: () => Promise<T | undefined> | T | undefined, ms = 30_000, everyMs = 50): Promise<T> {
+export async function eventually<T>(
+  what: string,
+  probe: () => Promise<T | undefined> | T | undefined,
+  ms = 30_000,
+  everyMs = 50,
+): Promise<T> {
   const end = Date.now() + ms;
   let last: unknown;
   for (;;) {

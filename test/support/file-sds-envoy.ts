@@ -7,9 +7,7 @@ import { eventually } from './eventually.ts';
 import { tempFolder, replaceFile } from './temp.ts';
 
 /** Either kind of secret that Envoy's listener takes here, as text. */
-export type SecretText =
-  | { readonly chain: string; readonly key: string | { readonly file: string } }
-  | { readonly anchors: string };
+export type SecretText = { readonly chain: string; readonly key: string | { readonly file: string } } | { readonly anchors: string };
 
 /**
  * An Envoy with our own listener configuration that takes its secrets from files instead of a server: Envoy judges them by
@@ -26,7 +24,8 @@ export async function startFileSdsEnvoy(
   options: { readonly version?: string; readonly trustDomain: string },
 ): Promise<FileSdsEnvoy> {
   const folder = await tempFolder();
-  const write = async (name: string, secret: SecretText): Promise<void> => replaceFile(join(folder.path, `${name}.yaml`), secretYaml(name, secret));
+  const write = async (name: string, secret: SecretText): Promise<void> =>
+    replaceFile(join(folder.path, `${name}.yaml`), secretYaml(name, secret));
   await write('default', first.identity);
   await write('ROOTCA', { anchors: first.anchors });
   const rendered = renderEnvoyFiles({
@@ -46,7 +45,10 @@ export async function startFileSdsEnvoy(
   return {
     envoy,
     async put(name, secret) {
-      const verdicts = async (): Promise<[number, number]> => [await envoy.stat(`sds.${name}.update_success`), await envoy.stat(`sds.${name}.update_rejected`)];
+      const verdicts = async (): Promise<[number, number]> => [
+        await envoy.stat(`sds.${name}.update_success`),
+        await envoy.stat(`sds.${name}.update_rejected`),
+      ];
       const [taken, refused] = await verdicts();
       await write(name, secret);
       return eventually(`a verdict on ${name}`, async () => {
@@ -67,7 +69,10 @@ function fromFiles(node: unknown, folder: string): unknown {
   if (Array.isArray(node)) return node.map((item) => fromFiles(item, folder));
   if (node === null || typeof node !== 'object') return node;
   if ('sds_config' in node && 'name' in node) {
-    return { name: node.name, sds_config: { resource_api_version: 'V3', path_config_source: { path: join(folder, `${String(node.name)}.yaml`) } } };
+    return {
+      name: node.name,
+      sds_config: { resource_api_version: 'V3', path_config_source: { path: join(folder, `${String(node.name)}.yaml`) } },
+    };
   }
   return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, fromFiles(value, folder)]));
 }

@@ -32,7 +32,9 @@ export function findPrivateKey(recordings: readonly Buffer[], keyPem: string): R
 /** The base64 that the octets have in the midst of others, without the characters at the ends that the neighbours share. */
 function alignments(octets: Buffer): string[] {
   return [0, 1, 2].map((before) => {
-    const text = Buffer.concat([Buffer.alloc(before), octets]).toString('base64').replace(/=+$/, '');
+    const text = Buffer.concat([Buffer.alloc(before), octets])
+      .toString('base64')
+      .replace(/=+$/, '');
     const shared = (octets.length + before) % 3 === 0 ? 0 : 1;
     return text.slice(before === 0 ? 0 : before + 1, shared === 0 ? undefined : -shared);
   });
@@ -40,5 +42,7 @@ function alignments(octets: Buffer): string[] {
 
 /** The PEM private keys that a recording holds in clear. */
 export function privateKeysIn(recordings: readonly Buffer[]): readonly string[] {
-  return recordings.flatMap((recording) => recording.toString('latin1').match(/-----BEGIN PRIVATE KEY-----[^-]+-----END PRIVATE KEY-----\n?/g) ?? []);
+  return recordings.flatMap(
+    (recording) => recording.toString('latin1').match(/-----BEGIN PRIVATE KEY-----[^-]+-----END PRIVATE KEY-----\n?/g) ?? [],
+  );
 }

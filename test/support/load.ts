@@ -40,7 +40,7 @@ export function startLoad(target: MtlsTarget, identity: () => TlsIdentity): Load
   const underWay = new Set<Promise<void>>();
   let [issued, failed, lastSuccess, longestGapMs] = [0, 0, began, 0];
   let [firstFailureAt, lastFailureAt]: [number | undefined, number | undefined] = [undefined, undefined];
-  let stopped = false;
+  const stopped = new AbortController();
 
   function success(serial: string): void {
     const now = Date.now();
@@ -63,7 +63,7 @@ export function startLoad(target: MtlsTarget, identity: () => TlsIdentity): Load
   }
 
   const loop = (async () => {
-    while (!stopped) {
+    while (!stopped.signal.aborted) {
       const due = Math.floor(((Date.now() - began) / 1000) * perSecond) + 1;
       for (; issued < due; issued++) {
         const work = once();
@@ -93,11 +93,20 @@ export function startLoad(target: MtlsTarget, identity: () => TlsIdentity): Load
       }
     },
     async stop() {
-      stopped = true;
+      stopped.abort();
       const seconds = (Date.now() - began) / 1000;
       await loop;
       longestGapMs = Math.max(longestGapMs, Date.now() - lastSuccess);
-      return { requests: issued, failed, serials: [...serials], longestGapMs, perSecond: issued / seconds, firstFailureAt, lastFailureAt, errors };
+      return {
+        requests: issued,
+        failed,
+        serials: [...serials],
+        longestGapMs,
+        perSecond: issued / seconds,
+        firstFailureAt,
+        lastFailureAt,
+        errors,
+      };
     },
   };
 }

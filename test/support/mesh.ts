@@ -125,7 +125,14 @@ export async function startMesh(wish: MeshWish): Promise<Mesh> {
       signet = await signet.restart();
     },
     async workload(envoyWish) {
-      const workload = await startWorkload(join(folder.path, `w${String(workloads.length)}`), signet, envoyWish, wish.tokenTtl ?? '1h', wish.bootstrapEveryMs, api);
+      const workload = await startWorkload(
+        join(folder.path, `w${String(workloads.length)}`),
+        signet,
+        envoyWish,
+        wish.tokenTtl ?? '1h',
+        wish.bootstrapEveryMs,
+        api,
+      );
       workloads.push(workload);
       return workload;
     },
@@ -198,7 +205,9 @@ async function startWorkload(
     await envoy.ready();
     const port = await envoy.port('inbound');
     const id = idOf(serviceAccount);
-    await eventually('the first certificate', async () => ((await envoy.identities()).some(({ uris }) => uris.includes(id)) ? true : undefined));
+    await eventually('the first certificate', async () =>
+      (await envoy.identities()).some(({ uris }) => uris.includes(id)) ? true : undefined,
+    );
     return { id, envoy, port, folder, tokenFile, keyFolder, target: (http) => ({ port, peer: id, http }) };
   } catch (error) {
     const [envoyLog, signetLog] = [(await envoy.log()).slice(-3000), (await signet.log()).slice(-3000)];
@@ -244,16 +253,19 @@ async function keepBootstrapCertificate(
   };
   await replace();
   let busy = false;
-  const timer = setInterval(() => {
-    if (busy) return;
-    busy = true;
-    // The server may be away; the next turn tries again.
-    void replace()
-      .catch(() => undefined)
-      .finally(() => {
-        busy = false;
-      });
-  }, everyMs ?? 2 ** 31 - 1);
+  const timer = setInterval(
+    () => {
+      if (busy) return;
+      busy = true;
+      // The server may be away; the next turn tries again.
+      void replace()
+        .catch(() => undefined)
+        .finally(() => {
+          busy = false;
+        });
+    },
+    everyMs ?? 2 ** 31 - 1,
+  ).unref();
   return {
     stop() {
       clearInterval(timer);

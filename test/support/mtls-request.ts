@@ -40,7 +40,8 @@ export async function openConnection(target: MtlsTarget, identity: TlsIdentity, 
     secureContext: identity.context,
     ALPNProtocols: [protocol],
     // A SPIFFE certificate names no host: the identity in it is what is checked.
-    checkServerIdentity: (_host, certificate) => (hasUri(certificate, target.peer) ? undefined : new Error(`the peer is ${String(certificate.subjectaltname)}`)),
+    checkServerIdentity: (_host, certificate) =>
+      hasUri(certificate, target.peer) ? undefined : new Error(`the peer is ${String(certificate.subjectaltname)}`),
   });
   const abort = (): void => {
     socket.destroy(new Error('deadline'));

@@ -20,7 +20,20 @@ export async function foreignCa(commonName = 'Foreign Root', keyArgs: readonly s
   await using folder = await tempFolder();
   const [cert, key] = [folder.file('ca.crt'), folder.file('ca.key')];
   const extensions = ['-addext', 'basicConstraints=critical,CA:TRUE', '-addext', 'keyUsage=critical,keyCertSign,cRLSign'];
-  await openssl(['req', '-x509', ...keyArgs, '-keyout', key, '-out', cert, '-subj', `/O=Test/CN=${commonName}`, '-days', '2', ...extensions]);
+  await openssl([
+    'req',
+    '-x509',
+    ...keyArgs,
+    '-keyout',
+    key,
+    '-out',
+    cert,
+    '-subj',
+    `/O=Test/CN=${commonName}`,
+    '-days',
+    '2',
+    ...extensions,
+  ]);
   return { certificate: await readFile(cert, 'utf8'), key: await readFile(key, 'utf8') };
 }
 
@@ -35,8 +48,17 @@ export interface CertificateWish {
 
 /** A leaf of that CA with a SPIFFE ID, made by a program that shares no line with ours. */
 export async function foreignLeaf(ca: PemPair, wish: CertificateWish & { readonly uri: string; readonly ip?: string }): Promise<PemPair> {
-  const profile = ['basicConstraints = critical, CA:FALSE', 'keyUsage = critical, digitalSignature', 'extendedKeyUsage = serverAuth, clientAuth'];
-  return signedBy(ca, '/CN=leaf', [...profile, `subjectAltName = URI:${wish.uri}${wish.ip ? `, IP:${wish.ip}` : ''}`, ...(wish.extensions ?? [])], wish);
+  const profile = [
+    'basicConstraints = critical, CA:FALSE',
+    'keyUsage = critical, digitalSignature',
+    'extendedKeyUsage = serverAuth, clientAuth',
+  ];
+  return signedBy(
+    ca,
+    '/CN=leaf',
+    [...profile, `subjectAltName = URI:${wish.uri}${wish.ip ? `, IP:${wish.ip}` : ''}`, ...(wish.extensions ?? [])],
+    wish,
+  );
 }
 
 export async function foreignIntermediate(ca: PemPair, wish: CertificateWish = {}): Promise<PemPair> {
@@ -64,7 +86,12 @@ async function signedBy(ca: PemPair, subject: string, profile: readonly string[]
     writeFile(config, caConfig(folder.path, profile)),
   ]);
   await openssl(['req', '-new', ...(wish.keyArgs ?? ecKey), '-keyout', key, '-out', csr, '-subj', subject]);
-  const dates = ['-startdate', openSslTime(wish.notBefore ?? Date.now() - 60_000), '-enddate', openSslTime(wish.notAfter ?? Date.now() + 3_600_000)];
+  const dates = [
+    '-startdate',
+    openSslTime(wish.notBefore ?? Date.now() - 60_000),
+    '-enddate',
+    openSslTime(wish.notAfter ?? Date.now() + 3_600_000),
+  ];
   const files = ['-cert', caCert, '-keyfile', caKey, '-in', csr, '-out', cert];
   await openssl(['ca', '-batch', '-notext', '-config', config, '-extensions', 'profile', ...files, ...dates]);
   return { certificate: await readFile(cert, 'utf8'), key: await readFile(key, 'utf8') };

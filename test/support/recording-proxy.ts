@@ -19,7 +19,10 @@ export async function startRecordingProxy(to: { readonly port: number; readonly 
     client.push(received);
     far.on('data', (chunk: Buffer) => sent.push(chunk));
     near.on('data', (chunk: Buffer) => received.push(chunk));
-    for (const [one, other] of [[near, far], [far, near]] as const) {
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
       sockets.add(one);
       one.pipe(other);
       one.on('error', () => undefined);

@@ -70,5 +70,7 @@ async function newBundle(mesh: Mesh, workload: Workload): Promise<void> {
   const extra = await foreignCa();
   const before = await workload.envoy.stat('sds.ROOTCA.update_success');
   await mesh.replaceExtraRoots(extra.certificate);
-  await eventually('the new bundle in Envoy', async () => ((await workload.envoy.stat('sds.ROOTCA.update_success')) > before ? true : undefined));
+  await eventually('the new bundle in Envoy', async () =>
+    (await workload.envoy.stat('sds.ROOTCA.update_success')) > before ? true : undefined,
+  );
 }

@@ -37,7 +37,18 @@ export interface RunningSignet extends AsyncDisposable {
 /** A server in dev mode on ports of its own, once it has said that it is ready. */
 export async function startSignet(options: SignetOptions): Promise<RunningSignet> {
   const { data, grpc = '127.0.0.1:0', http = '127.0.0.1:0', leafTtl } = options;
-  const args = ['server', '--dev', '--data', data, '--grpc', grpc, '--http', http, ...(leafTtl ? ['--leaf-ttl', leafTtl] : []), ...(options.args ?? [])];
+  const args = [
+    'server',
+    '--dev',
+    '--data',
+    data,
+    '--grpc',
+    grpc,
+    '--http',
+    http,
+    ...(leafTtl ? ['--leaf-ttl', leafTtl] : []),
+    ...(options.args ?? []),
+  ];
   const logFile = `${data}.log`;
   const child = spawn(process.execPath, [bin, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env } });
   keepTrack(child);
@@ -91,8 +102,14 @@ async function readyLine(child: ChildProcess): Promise<ReadyLine> {
 }
 
 /** Runs `signet <verb>` to its end. */
-export async function signetCli(args: readonly string[], options: { readonly env?: Readonly<Record<string, string>>; readonly timeoutMs?: number } = {}): Promise<Ran> {
-  return runProgram(process.execPath, [bin, ...args], { env: { ...process.env, ...options.env }, ...(options.timeoutMs ? { timeoutMs: options.timeoutMs } : {}) });
+export async function signetCli(
+  args: readonly string[],
+  options: { readonly env?: Readonly<Record<string, string>>; readonly timeoutMs?: number } = {},
+): Promise<Ran> {
+  return runProgram(process.execPath, [bin, ...args], {
+    env: { ...process.env, ...options.env },
+    ...(options.timeoutMs ? { timeoutMs: options.timeoutMs } : {}),
+  });
 }
 
 /** As `signetCli`, and throws with what it said unless it exited with 0. */
@@ -129,7 +146,16 @@ export async function mintToken(data: string, wish: TokenWish): Promise<string> 
 /** `signet certs list --json`: every certificate on record. */
 export async function listedSerials(data: string): Promise<ReadonlySet<string>> {
   const text = await signetDone(['certs', 'list', '--data', data, '--json']);
-  return new Set(text.match(/"serial":\s*"([0-9a-f]+)"/gi)?.map((pair) => pair.split('"').at(-2)?.toLowerCase().replace(/^0+(?=.)/, '') ?? '') ?? []);
+  return new Set(
+    text.match(/"serial":\s*"([0-9a-f]+)"/gi)?.map(
+      (pair) =>
+        pair
+          .split('"')
+          .at(-2)
+          ?.toLowerCase()
+          .replace(/^0+(?=.)/, '') ?? '',
+    ) ?? [],
+  );
 }
 
 /** The anchors that clients of the gRPC API pin. */

@@ -60,7 +60,12 @@ export interface WorkloadClient {
 }
 
 /** Speaks Signet's workload APIs with a token, over TLS that trusts only `serverCa`. */
-export function workloadClient(options: { readonly address: string; readonly serverCa: Buffer; readonly token: string; readonly timeoutMs?: number }): WorkloadClient {
+export function workloadClient(options: {
+  readonly address: string;
+  readonly serverCa: Buffer;
+  readonly token: string;
+  readonly timeoutMs?: number;
+}): WorkloadClient {
   const client = new grpc.Client(options.address, grpc.credentials.createSsl(options.serverCa));
   const metadata = new grpc.Metadata();
   metadata.set('authorization', `Bearer ${options.token}`);
@@ -94,7 +99,13 @@ export function workloadClient(options: { readonly address: string; readonly ser
       const signed = await sign({ csr: createCsr(key, []), ...(ttlSeconds ? { ttlSeconds } : {}) });
       const pem = (ders: readonly Buffer[]): string => ders.map((der) => pemEncode('CERTIFICATE', der)).join('');
       const { serial, not_after } = signed;
-      return { certificate: pem(signed.chain), key: privateKeyPem(key.privateKey), anchors: pem(signed.anchors), serial, notAfter: not_after * 1000 };
+      return {
+        certificate: pem(signed.chain),
+        key: privateKeyPem(key.privateKey),
+        anchors: pem(signed.anchors),
+        serial,
+        notAfter: not_after * 1000,
+      };
     },
     close() {
       client.close();
