@@ -48,7 +48,11 @@ export function podClaims(now: number, pod: PodClaims = {}): Record<string, unkn
     iat: seconds,
     nbf: seconds,
     jti: '7a1f',
-    'kubernetes.io': { namespace, serviceaccount: { name: serviceAccount, uid: 'aaaa' }, pod: { name: `${serviceAccount}-0`, uid: podUid } },
+    'kubernetes.io': {
+      namespace,
+      serviceaccount: { name: serviceAccount, uid: 'aaaa' },
+      pod: { name: `${serviceAccount}-0`, uid: podUid },
+    },
   };
 }
 

@@ -19,8 +19,23 @@ describe('JWK sets', () => {
 
   it('takes the algorithm that an entry names for the only one', () => {
     const rsa = rsaKey('rsa');
-    assert.deepEqual([...(parse({ keys: [{ ...rsa.jwk, alg: 'RS256' }] }).keys.get('rsa')?.schemes.keys() ?? [])], ['RS256']);
-    assert.equal(parse({ keys: [{ ...rsa.jwk, alg: 'ES256' }, { ...ecKey().jwk, alg: 'none' }] }).keys.size, 0);
+    assert.deepEqual(
+      [
+        ...(parse({ keys: [{ ...rsa.jwk, alg: 'RS256' }] })
+          .keys.get('rsa')
+          ?.schemes.keys() ?? []),
+      ],
+      ['RS256'],
+    );
+    assert.equal(
+      parse({
+        keys: [
+          { ...rsa.jwk, alg: 'ES256' },
+          { ...ecKey().jwk, alg: 'none' },
+        ],
+      }).keys.size,
+      0,
+    );
   });
 
   it('names keys by RFC 7638, as jose does, and by that alone where an entry has no kid', async () => {
@@ -65,13 +80,19 @@ describe('JWK sets', () => {
     const [one, other, twin] = [ecKey('same'), ecKey('same'), rsaKey('twin')];
     assert.equal(parse(keySet(one, other)).keys.size, 0);
     assert.equal(parse(keySet(one, other, one)).keys.size, 0);
-    const listed = parse({ keys: [{ ...twin.jwk, alg: 'RS256' }, { ...twin.jwk, alg: 'PS256' }] });
+    const listed = parse({
+      keys: [
+        { ...twin.jwk, alg: 'RS256' },
+        { ...twin.jwk, alg: 'PS256' },
+      ],
+    });
     assert.deepEqual([...(listed.keys.get('twin')?.schemes.keys() ?? [])], ['RS256', 'PS256']);
   });
 
   it('takes an empty set for what it says, and no document that is no set', () => {
     assert.equal(parse({ keys: [] }).keys.size, 0);
-    for (const bad of ['', 'null', '[]', '{}', '{"keys":{}}', '{"keys":[', '<html>']) assert.throws(() => parseJwkSet(bad), { code: 'INVALID_ARGUMENT' }, bad);
+    for (const bad of ['', 'null', '[]', '{}', '{"keys":{}}', '{"keys":[', '<html>'])
+      assert.throws(() => parseJwkSet(bad), { code: 'INVALID_ARGUMENT' }, bad);
     assert.throws(() => parse({ keys: Array.from({ length: 200 }, () => ({})) }), { code: 'INVALID_ARGUMENT' });
     assert.throws(() => parse({ keys: [], pad: 'x'.repeat(300_000) }), { code: 'TOO_LARGE' });
   });

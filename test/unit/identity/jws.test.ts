@@ -48,7 +48,7 @@ describe('JWS compact serialisation', () => {
     }
   });
 
-  it('believes no algorithm that is not the key\'s', () => {
+  it("believes no algorithm that is not the key's", () => {
     const [header = '', payload = '', signature = ''] = signToken(rsa, claims, { alg: 'RS256' }).split('.');
     assert.equal(believed([header, payload, signature].join('.')), true);
     for (const alg of ['RS512', 'PS256', 'ES256', 'EdDSA', 'RS256 ', 'rs256']) {
@@ -76,7 +76,12 @@ describe('JWS compact serialisation', () => {
       { kid: 7 },
       { kid: 'k'.repeat(300) },
     ];
-    for (const header of bad) assert.throws(() => parseCompactJws(signToken(ec, claims, { header })), (error) => failureReason(error) === 'malformed', JSON.stringify(header));
+    for (const header of bad)
+      assert.throws(
+        () => parseCompactJws(signToken(ec, claims, { header })),
+        (error) => failureReason(error) === 'malformed',
+        JSON.stringify(header),
+      );
     for (const typ of ['JWT', 'jwt', 'application/jwt']) assert.equal(believed(signToken(ec, claims, { header: { typ } })), true);
   });
 
@@ -111,7 +116,12 @@ describe('JWS compact serialisation', () => {
       `${header}.${Buffer.from([0x7b, 0xff, 0x7d]).toString('base64url')}.${signature}`,
       signToken(ec, { ...claims, pad: 'x'.repeat(longestToken) }),
     ];
-    for (const token of bad) assert.throws(() => parseCompactJws(token), (error) => failureReason(error) === 'malformed', token.slice(0, 60));
+    for (const token of bad)
+      assert.throws(
+        () => parseCompactJws(token),
+        (error) => failureReason(error) === 'malformed',
+        token.slice(0, 60),
+      );
   });
 
   it('refuses one character more of the last group: no two texts are one token', () => {
@@ -138,7 +148,10 @@ describe('JWS compact serialisation', () => {
     fc.assert(
       fc.property(
         fc.constantFrom(...tokens),
-        fc.array(fc.tuple(fc.nat(), fc.constantFrom('replace', 'insert', 'delete', 'swap', 'truncate'), fc.nat(alphabet.length - 1)), { minLength: 1, maxLength: 3 }),
+        fc.array(fc.tuple(fc.nat(), fc.constantFrom('replace', 'insert', 'delete', 'swap', 'truncate'), fc.nat(alphabet.length - 1)), {
+          minLength: 1,
+          maxLength: 3,
+        }),
         (token, changes) => {
           let mutated = token;
           for (const [where, kind, which] of changes) {
@@ -147,7 +160,15 @@ describe('JWS compact serialisation', () => {
             if (kind === 'replace') mutated = mutated.slice(0, at) + letter + mutated.slice(at + 1);
             if (kind === 'insert') mutated = mutated.slice(0, at) + letter + mutated.slice(at);
             if (kind === 'delete') mutated = mutated.slice(0, at) + mutated.slice(at + 1);
-            if (kind === 'swap') mutated = mutated.slice(0, at) + mutated.slice(at, at + 2).split('').reverse().join('') + mutated.slice(at + 2);
+            if (kind === 'swap')
+              mutated =
+                mutated.slice(0, at) +
+                mutated
+                  .slice(at, at + 2)
+                  .split('')
+                  .reverse()
+                  .join('') +
+                mutated.slice(at + 2);
             if (kind === 'truncate') mutated = mutated.slice(0, at);
           }
           fc.pre(mutated !== token);

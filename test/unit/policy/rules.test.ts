@@ -23,7 +23,10 @@ const settings: PolicySettings = {
 const web = parseSpiffeId('spiffe://example.org/ns/shop/sa/web');
 
 function grantOf(path: string, denied: (id: SpiffeId) => boolean = () => false) {
-  return createPolicy(settings, { trustDomain, denied }).grant({ spiffeId: parseSpiffeId(`spiffe://example.org${path}`), issuer: 'kubernetes' });
+  return createPolicy(settings, { trustDomain, denied }).grant({
+    spiffeId: parseSpiffeId(`spiffe://example.org${path}`),
+    issuer: 'kubernetes',
+  });
 }
 
 describe('policy', () => {
@@ -64,7 +67,7 @@ describe('policy', () => {
     assert.equal(policy.grant(subject).tier, 'standard');
   });
 
-  it('grants nothing in another trust domain or under the control plane\'s own names', () => {
+  it("grants nothing in another trust domain or under the control plane's own names", () => {
     const policy = createPolicy(settings, { trustDomain, denied: () => false });
     for (const id of ['spiffe://example.com/ns/shop/sa/web', 'spiffe://example.org/signet/server', 'spiffe://example.org/signet']) {
       assert.throws(() => policy.grant({ spiffeId: parseSpiffeId(id), issuer: 'kubernetes' }), { code: 'PERMISSION_DENIED' }, id);
@@ -74,22 +77,30 @@ describe('policy', () => {
   it('refuses settings that name what is not there, each with its place', () => {
     const bad: PolicySettings = {
       tiers: { standard: 24 * hour, endless: 91 * 24 * hour, none: 0 },
-      rules: [{ match: 'ns/shop', tier: 'gold' }, { match: '/x', tier: 'constructor' }],
+      rules: [
+        { match: 'ns/shop', tier: 'gold' },
+        { match: '/x', tier: 'constructor' },
+      ],
       keyModes: [{ match: '/x/', mode: 'csr', keyDirectories: ['relative'], keyMaxAgeMs: 0 }],
       defaults: { ...settings.defaults, tier: 'silver', keyDirectories: ['/var/../etc'] },
     };
-    assert.deepEqual(checkPolicySettings(bad).map(({ field }) => field).sort(), [
-      'defaults.keyDirectories',
-      'defaults.tier',
-      'keyModes[0].keyDirectories',
-      'keyModes[0].keyMaxAge',
-      'keyModes[0].match',
-      'rules[0].match',
-      'rules[0].tier',
-      'rules[1].tier',
-      'tiers.endless',
-      'tiers.none',
-    ]);
+    assert.deepEqual(
+      checkPolicySettings(bad)
+        .map(({ field }) => field)
+        .sort(),
+      [
+        'defaults.keyDirectories',
+        'defaults.tier',
+        'keyModes[0].keyDirectories',
+        'keyModes[0].keyMaxAge',
+        'keyModes[0].match',
+        'rules[0].match',
+        'rules[0].tier',
+        'rules[1].tier',
+        'tiers.endless',
+        'tiers.none',
+      ],
+    );
     assert.throws(() => createPolicy(bad, { trustDomain, denied: () => false }), { code: 'CONFIG_INVALID' });
     assert.deepEqual(checkPolicySettings(settings), []);
   });

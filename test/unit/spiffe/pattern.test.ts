@@ -24,7 +24,18 @@ describe('patterns over SPIFFE paths', () => {
   }
 
   it('says what is wrong with one that can not have been meant', () => {
-    for (const bad of ['', 'ns/shop', '*/shop', '/ns/shop/', '/ns//shop', '/ns/***', '/ns/{x}', '/ns/shop sa', '/ns/[ab]', `/${'a'.repeat(600)}`]) {
+    for (const bad of [
+      '',
+      'ns/shop',
+      '*/shop',
+      '/ns/shop/',
+      '/ns//shop',
+      '/ns/***',
+      '/ns/{x}',
+      '/ns/shop sa',
+      '/ns/[ab]',
+      `/${'a'.repeat(600)}`,
+    ]) {
       assert.notEqual(patternProblem(bad), undefined, bad);
       assert.throws(() => compilePattern(bad), { code: 'INVALID_ARGUMENT' }, bad);
     }
