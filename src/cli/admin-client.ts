@@ -80,7 +80,8 @@ export function openAdminClient(where: { readonly data: string; readonly socket?
       } while (pageToken !== '' && left > 0);
     },
     certificate: (serial) => call('GetCertificate', { serial }),
-    renew: async (bearer) => (await call<{ certificates: readonly Certificate[] }>('RenewCertificate', bearer, renewDeadlineMs)).certificates,
+    renew: async (bearer) =>
+      (await call<{ certificates: readonly Certificate[] }>('RenewCertificate', bearer, renewDeadlineMs)).certificates,
     async *bindings() {
       let pageToken = '';
       do {
@@ -111,5 +112,7 @@ export function openAdminClient(where: { readonly data: string; readonly socket?
 function withAdvice(error: unknown, data: string, socket: string): SignetError {
   const told = SignetError.from(error);
   if (told.code !== 'AUTHORITY_UNAVAILABLE' || existsSync(socket)) return told;
-  return new SignetError(told.code, `no server runs on ${data} (there is no ${socket}): start it, or name its folder with --data`, { cause: told });
+  return new SignetError(told.code, `no server runs on ${data} (there is no ${socket}): start it, or name its folder with --data`, {
+    cause: told,
+  });
 }

@@ -84,7 +84,9 @@ function defineRenew(command: Command, session: Session): void {
       else if (renewed.length > 0) session.terminal.out(table(session, certificateColumns(session.clock.now()), renewed));
       if (renewed.length > 0) return;
       session.exitCode = 1;
-      session.terminal.err(`signet: nothing to renew: no instance of ${options.identity} holds a stream (\`signet status\` shows who does)\n`);
+      session.terminal.err(
+        `signet: nothing to renew: no instance of ${options.identity} holds a stream (\`signet status\` shows who does)\n`,
+      );
     }),
   );
 }
@@ -93,7 +95,9 @@ function defineBindings(command: Command, session: Session): void {
   onServer(command).description('the keys that instances in key mode csr have bound');
   examples(command, [['signet certs bindings', 'whose key is where, and until when']]);
   command.action((options: Where) =>
-    withAdmin(options, (admin) => printPages(session, options, admin.bindings(), bindingColumns(session.clock.now()), bindingJson, 'No key is bound.')),
+    withAdmin(options, (admin) =>
+      printPages(session, options, admin.bindings(), bindingColumns(session.clock.now()), bindingJson, 'No key is bound.'),
+    ),
   );
 }
 
@@ -103,7 +107,10 @@ function defineUnbind(command: Command, session: Session): void {
     .requiredOption('--identity <spiffe-id>', 'whose', spiffeIdArgument)
     .requiredOption('--instance <name>', 'of which instance; `signet certs bindings` shows them');
   examples(command, [
-    ['signet certs unbind --identity spiffe://cluster.local/ns/shop/sa/web --instance 0b7f9c1e-5d0a-4f55-9d3b-1f6c2a7e8d90', 'a key that may have leaked'],
+    [
+      'signet certs unbind --identity spiffe://cluster.local/ns/shop/sa/web --instance 0b7f9c1e-5d0a-4f55-9d3b-1f6c2a7e8d90',
+      'a key that may have leaked',
+    ],
   ]);
   command.action((options: Where & Required<Bearer>) =>
     withAdmin(options, async (admin) => {

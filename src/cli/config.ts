@@ -31,7 +31,10 @@ function defineCheck(command: Command, session: Session): void {
     .option('--config <file>', 'the same, as `signet server` takes it')
     .option('--dev', 'check it as `signet server --dev` would')
     .addOption(jsonOption())
-    .addHelpText('after', '\nThe environment (SIGNET_...) counts, as it does for the server. Exits with 1 if the server would not start with it.');
+    .addHelpText(
+      'after',
+      '\nThe environment (SIGNET_...) counts, as it does for the server. Exits with 1 if the server would not start with it.',
+    );
   examples(command, [
     ['signet config check --config signet.yaml', 'before a roll-out, or in CI'],
     ['signet config check signet.yaml --json', 'for an editor'],
@@ -84,7 +87,9 @@ function deeperProblems(config: Config, file: string): ConfigProblem[] {
 
 function defineSchema(command: Command, { terminal }: Session): void {
   command.description('the JSON Schema of the configuration file, for editors');
-  examples(command, [['signet config schema > signet.schema.json', 'then "# yaml-language-server: $schema=signet.schema.json" in the file']]);
+  examples(command, [
+    ['signet config schema > signet.schema.json', 'then "# yaml-language-server: $schema=signet.schema.json" in the file'],
+  ]);
   command.action(() => {
     terminal.out(`${JSON.stringify(configJsonSchema(), undefined, 2)}\n`);
   });

@@ -60,11 +60,18 @@ A superseded key stays for --keep, so that an Envoy that was away or refused the
 than a certificate's life. Only keys that \`signet csr\` made are ever removed. One folder per workload instance.`,
     );
   examples(command, [
-    ['signet csr --server signet.example.org:8443 --ca server-ca.pem --token-file /run/signet/token --key-dir /run/signet/keys', 'a new key, once'],
-    ['signet csr --data .signet --token-file web.token --key-dir /tmp/web-keys --watch', 'beside a development server; renew the key for ever'],
+    [
+      'signet csr --server signet.example.org:8443 --ca server-ca.pem --token-file /run/signet/token --key-dir /run/signet/keys',
+      'a new key, once',
+    ],
+    [
+      'signet csr --data .signet --token-file web.token --key-dir /tmp/web-keys --watch',
+      'beside a development server; renew the key for ever',
+    ],
   ]);
   command.action(async (options: CsrOptions) => {
-    if ((options.ca === undefined) === (options.data === undefined)) command.error('signet: say how the server is known: --ca FILE, or --data DIR on its own host', { exitCode: 2 });
+    if ((options.ca === undefined) === (options.data === undefined))
+      command.error('signet: say how the server is known: --ca FILE, or --data DIR on its own host', { exitCode: 2 });
     await csr(options, session);
   });
 };
@@ -96,7 +103,14 @@ interface Tools {
   readonly client: CertificateClient;
 }
 
-async function bind(options: CsrOptions, keyDirectory: string, { folder, client }: Tools, session: Session, again: boolean, signal?: AbortSignal): Promise<BoundKey> {
+async function bind(
+  options: CsrOptions,
+  keyDirectory: string,
+  { folder, client }: Tools,
+  session: Session,
+  again: boolean,
+  signal?: AbortSignal,
+): Promise<BoundKey> {
   const bindKey = (request: { csr: Buffer; keyDirectory: string }): Promise<BoundKey> => client.bindKey(request, signal);
   const bound = await bindOnce({ folder, keyDirectory, algorithm: options.algorithm, bindKey }, again);
   report(bound, options, session);
@@ -123,13 +137,18 @@ async function watch(options: CsrOptions, keyDirectory: string, tools: Tools, se
       again = false;
       failures = 0;
     } catch (error) {
-      if (signal.aborted) return;
+      if (wasInterrupted(signal)) return;
       // The key is past its age, or its file went: offering it again would be refused for ever.
       if (SignetError.from(error).code === 'BINDING_CONFLICT') again = false;
       printFailure(terminal, error);
       await pause(backoffMs(failures++, retries, Math.random), signal);
     }
   }
+}
+
+/** A function, for the compiler takes it that nothing changes while we wait. */
+function wasInterrupted(signal: AbortSignal): boolean {
+  return signal.aborted;
 }
 
 function renewalTime(folder: KeyFolder, keyEnds: number, now: number): number {
@@ -143,5 +162,7 @@ function report(bound: BoundKey, { json }: CsrOptions, { terminal, clock }: Sess
     terminal.out(`${JSON.stringify({ ...bound, keyEnds: isoTime(keyEnds) })}\n`);
     return;
   }
-  terminal.out(`bound ${bound.keyFile} to ${bound.spiffeId}, instance ${bound.instance}; the key ends ${relativeTime(keyEnds, clock.now())}\n`);
+  terminal.out(
+    `bound ${bound.keyFile} to ${bound.spiffeId}, instance ${bound.instance}; the key ends ${relativeTime(keyEnds, clock.now())}\n`,
+  );
 }

@@ -12,7 +12,9 @@ export function folderTrustDomain(directory: string): string {
   try {
     text = readFileSync(file, 'utf8');
   } catch (error) {
-    throw new SignetError('NOT_FOUND', `${directory} is no data folder of a server: name it with --data, or give --ca and --trust-domain`, { cause: error });
+    throw new SignetError('NOT_FOUND', `${directory} is no data folder of a server: name it with --data, or give --ca and --trust-domain`, {
+      cause: error,
+    });
   }
   try {
     return manifest.parse(JSON.parse(text)).trustDomain;

@@ -54,7 +54,10 @@ async function list(options: DenyOptions, { terminal }: Session): Promise<void> 
   try {
     const denials = await admin.denials();
     if (options.json) {
-      printJson(terminal, denials.map((denial) => ({ ...denial, at: isoTime(denial.at) })));
+      printJson(
+        terminal,
+        denials.map((denial) => ({ ...denial, at: isoTime(denial.at) })),
+      );
       return;
     }
     if (denials.length === 0) terminal.err('No identity is denied.\n');

@@ -18,13 +18,17 @@ async function readKey(file: string, directory: string): Promise<string> {
   try {
     const handle = await open(file, 'r');
     try {
-      if ((await handle.stat()).size > largestKeyFile) throw new SignetError('TOO_LARGE', `${file} is no issuer key: it is larger than 16 KiB`);
+      if ((await handle.stat()).size > largestKeyFile)
+        throw new SignetError('TOO_LARGE', `${file} is no issuer key: it is larger than 16 KiB`);
       return await handle.readFile('utf8');
     } finally {
       await handle.close();
     }
   } catch (error) {
     if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
-    throw new SignetError('NOT_FOUND', `there is no development issuer in ${directory}: start \`signet server --dev --data ${directory}\` first, or name its folder with --data`);
+    throw new SignetError(
+      'NOT_FOUND',
+      `there is no development issuer in ${directory}: start \`signet server --dev --data ${directory}\` first, or name its folder with --data`,
+    );
   }
 }

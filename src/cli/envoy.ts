@@ -48,7 +48,9 @@ function defineBootstrap(command: Command, session: Session): void {
     .description('a complete Envoy configuration that takes its identity and trust from Signet')
     .addOption(new Option('--auth <way>', 'how Envoy proves itself').choices(authKinds).default('google-grpc-token'))
     .addOption(new Option('--api <type>', 'SDS as state of the world or incremental').choices(['sotw', 'delta']).default('sotw'))
-    .addOption(new Option('--data <dir>', "the server's data folder, on its own host: for its server-ca.pem and trust domain").env('SIGNET_DATA'))
+    .addOption(
+      new Option('--data <dir>', "the server's data folder, on its own host: for its server-ca.pem and trust domain").env('SIGNET_DATA'),
+    )
     .option('--ca <file>', "PEM file that the server's certificate is pinned to, on Envoy's host")
     .option('--trust-domain <name>', "the server's trust domain")
     .option('--server <host:port>', "the server's gRPC address, as Envoy reaches it", addressArgument, { host: '127.0.0.1', port: 8443 })
@@ -62,7 +64,12 @@ function defineBootstrap(command: Command, session: Session): void {
     .option('--app <host:port>', 'the application behind it, in clear (default: Envoy itself answers "ok")', addressArgument)
     .option('--caller <spiffe-id>', 'who may call; again for more (default: everybody of the trust domain)', collectIds, [])
     .addOption(new Option('--protocol <name>', 'preferred on the mTLS listener').choices(['h2', 'http/1.1']).default('h2'))
-    .option('--upstream <name=listen,address,spiffe-id>', 'a destination: reached in clear on LISTEN, by mTLS at ADDRESS; again for more', collectUpstreams, [])
+    .option(
+      '--upstream <name=listen,address,spiffe-id>',
+      'a destination: reached in clear on LISTEN, by mTLS at ADDRESS; again for more',
+      collectUpstreams,
+      [],
+    )
     .option('--envoy-version <x.y>', 'of the Envoy that will read it (default: the newest)')
     .option('--out <file>', 'write it there, and the file-SDS document that some ways need beside it')
     .addHelpText(
@@ -117,7 +124,12 @@ function bootstrapSettings(options: BootstrapOptions, wrongUsage: (message: stri
     serverCaFile: resolve(serverCaFile),
     admin: options.admin,
     inbound: options.inbound
-      ? { listen: options.listen, app: options.app, callers: options.caller, alpn: options.protocol === 'h2' ? ['h2', 'http/1.1'] : ['http/1.1'] }
+      ? {
+          listen: options.listen,
+          app: options.app,
+          callers: options.caller,
+          alpn: options.protocol === 'h2' ? ['h2', 'http/1.1'] : ['http/1.1'],
+        }
       : undefined,
     upstreams: options.upstream,
     envoyVersion: options.envoyVersion,
@@ -151,10 +163,19 @@ function collectIds(text: string, before: readonly string[]): readonly string[] 
 function collectUpstreams(text: string, before: readonly EnvoyUpstream[]): readonly EnvoyUpstream[] {
   const [, name, listen, address, peer] = /^([a-z0-9][a-z0-9-]{0,62})=([^,]+),([^,]+),([^,]+)$/.exec(text) ?? [];
   if (name === undefined || listen === undefined || address === undefined || peer === undefined) {
-    throw new InvalidArgumentError('Write NAME=LISTEN,ADDRESS,SPIFFE_ID, for example orders=127.0.0.1:9001,10.0.0.7:15006,spiffe://example.org/ns/shop/sa/orders.');
+    throw new InvalidArgumentError(
+      'Write NAME=LISTEN,ADDRESS,SPIFFE_ID, for example orders=127.0.0.1:9001,10.0.0.7:15006,spiffe://example.org/ns/shop/sa/orders.',
+    );
   }
   return [
     ...before,
-    { name, listen: addressArgument(listen), address: addressArgument(address), peer: spiffeIdArgument(peer), protocol: 'h2', connectionPerRequest: false },
+    {
+      name,
+      listen: addressArgument(listen),
+      address: addressArgument(address),
+      peer: spiffeIdArgument(peer),
+      protocol: 'h2',
+      connectionPerRequest: false,
+    },
   ];
 }

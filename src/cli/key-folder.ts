@@ -61,7 +61,11 @@ export async function openKeyFolder(directory: string, now: () => number): Promi
       const { privateKey, spkiSha256 } = generateKeyPair(algorithm);
       const key: HeldKey = { spkiSha256, madeAt: now(), keyEnds: 0 };
       // On record before it is on disk, so that no crash leaves a private key that nobody answers for.
-      db.prepare("INSERT INTO key (spki_sha256, state, at, made_at, key_ends) VALUES (?, 'made', ?, ?, 0)").run(spkiSha256, key.madeAt, key.madeAt);
+      db.prepare("INSERT INTO key (spki_sha256, state, at, made_at, key_ends) VALUES (?, 'made', ?, ?, 0)").run(
+        spkiSha256,
+        key.madeAt,
+        key.madeAt,
+      );
       replaceFile(fileOf(key), privateKeyPem(privateKey), 0o600);
       return key;
     },
@@ -79,7 +83,10 @@ export async function openKeyFolder(directory: string, now: () => number): Promi
     },
     drop,
     async removeSuperseded(before) {
-      const old = db.prepare(`SELECT ${columns} FROM key WHERE state = 'superseded' AND at < ?`).all(before).flatMap((row) => heldKey(row) ?? []);
+      const old = db
+        .prepare(`SELECT ${columns} FROM key WHERE state = 'superseded' AND at < ?`)
+        .all(before)
+        .flatMap((row) => heldKey(row) ?? []);
       for (const key of old) await drop(key);
       return old.map(fileOf);
     },
@@ -105,8 +112,15 @@ function openRecord(file: string): DatabaseSync {
   } catch (error) {
     db.close();
     const busy = error instanceof Error && 'errcode' in error && (error.errcode === 5 || error.errcode === 6);
-    if (busy) throw new SignetError('STORE_LOCKED', `another \`signet csr\` works in this folder: give each workload instance a folder of its own`, { cause: error });
-    throw new SignetError('STORE_CORRUPT', `${file} can't be read: move it away; the keys that it listed then stay until you remove them`, { cause: error });
+    if (busy)
+      throw new SignetError(
+        'STORE_LOCKED',
+        `another \`signet csr\` works in this folder: give each workload instance a folder of its own`,
+        { cause: error },
+      );
+    throw new SignetError('STORE_CORRUPT', `${file} can't be read: move it away; the keys that it listed then stay until you remove them`, {
+      cause: error,
+    });
   }
 }
 

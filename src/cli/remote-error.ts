@@ -16,16 +16,13 @@ export function remoteError(error: unknown, address: string): SignetError {
   const said = harmless(error.details.slice(0, longestMessage));
   if (reason !== undefined) return new SignetError(reason, said, { cause: error });
   const where = address.replace(/^unix:/, '');
-  switch (error.code) {
-    case status.UNAVAILABLE:
-      return new SignetError('AUTHORITY_UNAVAILABLE', `no server answers at ${where} (${whyNot(said)})`, { cause: error });
-    case status.DEADLINE_EXCEEDED:
-      return new SignetError('DEADLINE_EXCEEDED', `the server at ${where} did not answer in time`, { cause: error });
-    case status.CANCELLED:
-      return new SignetError('CANCELLED', 'the call was cancelled', { cause: error });
-    default:
-      return new SignetError('INTERNAL', said === '' ? (status[error.code] ?? 'unknown error') : said, { cause: error });
-  }
+  if (error.code === status.UNAVAILABLE)
+    return new SignetError('AUTHORITY_UNAVAILABLE', `no server answers at ${where} (${whyNot(said)})`, { cause: error });
+  if (error.code === status.DEADLINE_EXCEEDED)
+    return new SignetError('DEADLINE_EXCEEDED', `the server at ${where} did not answer in time`, { cause: error });
+  if (error.code === status.CANCELLED) return new SignetError('CANCELLED', 'the call was cancelled', { cause: error });
+  // No cause: the message is all there is to show.
+  return new SignetError('INTERNAL', said === '' ? `the server at ${where} failed with gRPC status ${error.code}` : said);
 }
 
 function isServiceError(error: unknown): error is ServiceError {

@@ -19,7 +19,11 @@ export interface RpcTarget {
 /** One service on one channel, with a deadline on every call and foreign errors turned into ours. */
 export interface Rpc {
   /** A field left out of the request has its default; every field of the response is there. */
-  call<Response>(method: string, request: object, options: { deadlineMs: number; metadata?: Metadata; signal?: AbortSignal }): Promise<Response>;
+  call<Response>(
+    method: string,
+    request: object,
+    options: { deadlineMs: number; metadata?: Metadata; signal?: AbortSignal },
+  ): Promise<Response>;
   /** Ends when the server ends it or the signal aborts; throws what the server said otherwise. */
   watch<Response>(method: string, request: object, signal: AbortSignal): AsyncGenerator<Response>;
   close(): void;

@@ -92,9 +92,13 @@ async function serve(options: ServerOptions, session: Session): Promise<void> {
 /** Until the signal, or until the server ended by itself; its reason is then the command's failure. */
 async function untilAborted(signal: AbortSignal, closed: Promise<void>): Promise<void> {
   const aborted = new Promise<void>((resolve) => {
-    signal.addEventListener('abort', () => {
-      resolve();
-    }, { once: true });
+    signal.addEventListener(
+      'abort',
+      () => {
+        resolve();
+      },
+      { once: true },
+    );
   });
   await Promise.race([aborted, closed]);
   if (!signal.aborted) throw new Error('the server ended by itself');

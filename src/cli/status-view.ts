@@ -17,8 +17,12 @@ export function statusText(status: ServerStatus, terminal: Pick<Terminal, 'color
   const ready = status.ready ? paint.green('ready') : `${paint.red('NOT READY')}: ${harmless(status.detail)}`;
   const head = [
     `${paint.bold('signet')} ${status.version} (${status.mode})  ${status.trustDomain}  ${ready}  up since ${relativeTime(status.startedAt, now)}`,
-    ...status.authorities.map((ca) => `CA       ${ca.name} (${ca.type}): ${ca.canSign ? 'can sign' : paint.red(`can't sign: ${harmless(ca.detail)}`)}`),
-    ...status.anchors.map((anchor) => `trusts   ${harmless(anchor.subject)}  sha256:${anchor.sha256.slice(0, 16)}…  ends ${isoTime(anchor.notAfter)}`),
+    ...status.authorities.map(
+      (ca) => `CA       ${ca.name} (${ca.type}): ${ca.canSign ? 'can sign' : paint.red(`can't sign: ${harmless(ca.detail)}`)}`,
+    ),
+    ...status.anchors.map(
+      (anchor) => `trusts   ${harmless(anchor.subject)}  sha256:${anchor.sha256.slice(0, 16)}…  ends ${isoTime(anchor.notAfter)}`,
+    ),
     `issued   ${String(status.certificatesUnexpired)} certificates in force; trust generation ${String(status.trustGeneration)}`,
     `streams  ${String(status.streamCount)}${status.streams.length < status.streamCount ? `, of which ${String(status.streams.length)} are shown` : ''}`,
   ];
@@ -46,7 +50,9 @@ function columns(now: number): readonly Column<Line>[] {
 /** What Envoys said, as the server classified and redacted it. */
 function refusals(status: ServerStatus): string {
   const told = status.streams.flatMap((stream) =>
-    stream.secrets.filter((secret) => secret.nackClass !== '').map((secret) => `${stream.spiffeId} ${secret.key}: ${secret.nackClass}: ${secret.nackDetail}`),
+    stream.secrets
+      .filter((secret) => secret.nackClass !== '')
+      .map((secret) => `${stream.spiffeId} ${secret.key}: ${secret.nackClass}: ${secret.nackDetail}`),
   );
   return told.length === 0 ? '' : `\nRefused:\n${told.map((line) => `  ${harmless(line)}\n`).join('')}`;
 }

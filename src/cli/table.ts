@@ -7,7 +7,11 @@ export interface Column<Row> {
 }
 
 /** Columns padded to their widest cell, a heading above, two spaces between, no trailing blanks; ends with a newline. */
-export function renderTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[], heading: (text: string) => string = (text) => text): string {
+export function renderTable<Row>(
+  columns: readonly Column<Row>[],
+  rows: readonly Row[],
+  heading: (text: string) => string = (text) => text,
+): string {
   const cells = rows.map((row) => columns.map((column) => harmless(column.cell(row))));
   const widths = columns.map((column, i) => Math.max(column.title.length, ...cells.map((line) => line[i]?.length ?? 0)));
   const lay = (line: readonly string[]): string =>

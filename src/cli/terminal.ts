@@ -1,16 +1,16 @@
 /** What a command may know of the world it talks to; tests give their own. */
 export interface Terminal {
   readonly env: Readonly<Record<string, string | undefined>>;
-  out(text: string): void;
-  err(text: string): void;
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
   /** Whether stdout is a terminal: a person reads it. */
   readonly interactive: boolean;
   /** Whether to colour: a terminal, and the reader did not say no (https://no-color.org). */
   readonly colors: boolean;
   /** Columns of the terminal, 0 when it is none. */
-  columns(): number;
+  readonly columns: () => number;
   /** Aborts at the first SIGINT or SIGTERM. The second one ends the process at once. */
-  interrupted(): AbortSignal;
+  readonly interrupted: () => AbortSignal;
 }
 
 /** 128 + SIGINT, as shells report it. */
@@ -50,11 +50,11 @@ function interruptible(): { signal: AbortSignal; abort: AbortController } {
 }
 
 export interface Paint {
-  bold(text: string): string;
-  dim(text: string): string;
-  red(text: string): string;
-  green(text: string): string;
-  yellow(text: string): string;
+  readonly bold: (text: string) => string;
+  readonly dim: (text: string) => string;
+  readonly red: (text: string) => string;
+  readonly green: (text: string) => string;
+  readonly yellow: (text: string) => string;
 }
 
 export function paintFor(terminal: Pick<Terminal, 'colors'>): Paint {

@@ -46,7 +46,8 @@ which only a server started with --dev makes; the server need not run. Whoever c
     ['signet token --namespace shop --service-account web --audience istio-ca', "for Istio's CA API"],
   ]);
   command.action(async (options: TokenOptions) => {
-    if (options.watch && options.out === undefined) command.error('signet: --watch needs --out: a printed token can\'t be renewed', { exitCode: 2 });
+    if (options.watch && options.out === undefined)
+      command.error("signet: --watch needs --out: a printed token can't be renewed", { exitCode: 2 });
     await token(options, session);
   });
 };
