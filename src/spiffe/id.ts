@@ -39,7 +39,11 @@ export function parseSpiffeId(text: string): SpiffeId {
   throw new SignetError('INVALID_ARGUMENT', 'not a SPIFFE ID of the form spiffe://<trust domain>/<path>');
 }
 
+/** Throws INVALID_ARGUMENT. */
 export function spiffeId(domain: TrustDomain, segments: readonly string[]): SpiffeId {
+  // Each by itself: a "/" inside one would make two of it.
+  if (!segments.every(isPathSegment))
+    throw new SignetError('INVALID_ARGUMENT', 'a segment of a SPIFFE ID has characters that it may not have');
   return parseSpiffeId(`spiffe://${domain}/${segments.join('/')}`);
 }
 
