@@ -334,7 +334,11 @@ export function createInstanceCertificates(deps: InstanceCertificatesDeps): Inst
 
     acknowledged(bearer) {
       const entry = entries.get(bearerKey(bearer));
-      if (entry) entry.refusals = 0;
+      if (!entry || entry.refusals === 0) return;
+      entry.refusals = 0;
+      entry.refusedVersion = undefined;
+      // Back to renewing at half-life: signing anew is no longer called for.
+      if (entry.listeners.size > 0 && !entry.making) settle(entry, false);
     },
 
     refuse(id) {

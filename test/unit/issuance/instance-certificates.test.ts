@@ -241,8 +241,11 @@ describe('mode csr', () => {
     }
     assert.ok((waits[3] ?? 0) > 3 * (waits[0] ?? Infinity), waits.join());
     assert.equal(stream.seen.length, 5);
+    world.certificates.nacked(bearer, 'key-mismatch', state.version);
     world.certificates.acknowledged(bearer);
     assert.equal(world.certificates.get(bearer)?.state, 'published');
+    const due = world.renewer.dueAt(`${web} pod-1`) ?? 0;
+    assert.ok(due - world.clock.now() > 60 * minute, 'back to half-life');
     world.certificates.nacked(bearer, 'bad-chain', state.version);
     assert.equal(world.certificates.get(bearer)?.state, 'published', 'signing anew cures only a missing key');
   });
