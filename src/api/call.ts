@@ -11,7 +11,6 @@ export { toStatus } from './status.ts';
 
 interface PeerCertificate {
   readonly raw: Buffer;
-  readonly issuerCertificate?: PeerCertificate | undefined;
 }
 
 /** What of a call names its caller. grpc-js calls, unary and streaming, have this shape. */
@@ -21,22 +20,15 @@ export interface IdentifiedCall {
   getAuthContext(): { readonly sslPeerCertificate?: PeerCertificate };
 }
 
-const longestChain = 6;
-
 /**
- * The peer's chain (DER, leaf first) if TLS verified it against the workload trust bundle when the connection began:
- * grpc-js shows none that Node calls unauthorized, and resumption is off, so that no connection inherits another's.
- * Whether it is still good is for identity to say. `issuerCertificate` is there on our own listener.
+ * The peer's certificate (DER) if TLS verified it, with the intermediates that came along, against the workload trust
+ * bundle when the connection began: grpc-js shows none that Node calls unauthorized, and resumption is off, so that no
+ * connection inherits another's. It is the leaf alone: more is not shown to a server. Whether it is still good is for
+ * identity to say.
  */
 export function peerChainOf(call: Pick<IdentifiedCall, 'getAuthContext'>): readonly Buffer[] {
-  const chain: Buffer[] = [];
-  let certificate: PeerCertificate | undefined = call.getAuthContext().sslPeerCertificate;
-  while (certificate && chain.length < longestChain) {
-    chain.push(certificate.raw);
-    const issuer: PeerCertificate | undefined = certificate.issuerCertificate;
-    certificate = issuer === certificate ? undefined : issuer;
-  }
-  return chain;
+  const certificate = call.getAuthContext().sslPeerCertificate;
+  return certificate ? [certificate.raw] : [];
 }
 
 /** Throws UNAUTHENTICATED, also when `authorization` was sent twice: it is not for us to choose one. */

@@ -13,7 +13,7 @@ export function createLogger(options: { readonly level: LogLevel; readonly desti
   const logger = pino(
     {
       level: options.level,
-      base: undefined,
+      base: null,
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
       serializers: { err: (error: unknown) => scrubError(error) },

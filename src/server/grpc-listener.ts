@@ -75,6 +75,8 @@ export async function openGrpcListener(options: GrpcListenerOptions): Promise<Gr
     async close(graceMs) {
       acceptor.stopAccepting();
       await shutDown(server, graceMs);
+      // A session that was told to close waits for its client's end of the connection, also when it is destroyed.
+      acceptor.destroyConnections();
     },
   };
 }

@@ -1,7 +1,7 @@
 import { constants } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:tls';
-import type { DetailedPeerCertificate, Server, TLSSocket, TlsOptions } from 'node:tls';
+import type { Server, TLSSocket, TlsOptions } from 'node:tls';
 import type { Log } from '../base/log.ts';
 import { cipherSuites } from './cipher-suites.ts';
 import { listenError } from './listen-error.ts';
@@ -21,6 +21,8 @@ export interface TlsAcceptor {
   setMaterial(material: TlsMaterial): void;
   /** No new connections; those that are open go on. */
   stopAccepting(): void;
+  /** Ends every connection now, whatever goes on in it. */
+  destroyConnections(): void;
 }
 
 export interface TlsAcceptorOptions {
@@ -35,16 +37,15 @@ export interface TlsAcceptorOptions {
   readonly onConnection: (socket: TLSSocket) => void;
 }
 
-const longestChain = 6;
 const backlog = 1024;
 
 /**
  * Our own TLS server, whose connections are handed to grpc-js, rather than grpc-js's: that one replaces the context with
- * {ca, cert, key} alone at each swap, and so loses the cipher suites that it was made with; and it shows of a client's
- * chain the leaf only, which can't be verified again later.
+ * {ca, cert, key} alone at each swap, and so loses the cipher suites that it was made with; and it leaves resumption on.
  */
 export async function openTlsAcceptor(options: TlsAcceptorOptions): Promise<TlsAcceptor> {
   const { log } = options;
+  const open = new Set<TLSSocket>();
   const server = createServer({
     ...contextOf(options.material),
     ALPNProtocols: ['h2'],
@@ -67,7 +68,11 @@ export async function openTlsAcceptor(options: TlsAcceptorOptions): Promise<TlsA
       socket.destroy();
       return;
     }
-    rememberPeerChain(socket);
+    open.add(socket);
+    socket.once('close', () => {
+      open.delete(socket);
+    });
+    rememberPeer(socket);
     options.onConnection(socket);
   });
   await listening(server, options.host, options.port);
@@ -81,6 +86,9 @@ export async function openTlsAcceptor(options: TlsAcceptorOptions): Promise<TlsA
     },
     stopAccepting() {
       server.close();
+    },
+    destroyConnections() {
+      for (const socket of open) socket.destroy();
     },
   };
 }
@@ -101,22 +109,12 @@ function contextOf(material: TlsMaterial): TlsOptions {
 }
 
 /**
- * grpc-js asks the socket for its certificate at every call, and only for the leaf. It is answered from here, with the
- * chain as TLS verified it, decoded once.
+ * grpc-js asks the socket for its certificate at every call; it is decoded once. Node shows a server the leaf alone, also
+ * where the whole chain is asked for (24.21), so there is no more to keep.
  */
-function rememberPeerChain(socket: TLSSocket): void {
-  const chain: Buffer[] = [];
-  if (socket.authorized) {
-    let certificate: DetailedPeerCertificate | undefined = socket.getPeerCertificate(true);
-    while (certificate && chain.length < longestChain) {
-      chain.push(certificate.raw);
-      // A root is its own issuer here. The types say that there always is one; there isn't when the chain is cut short.
-      const issuer: DetailedPeerCertificate | undefined = certificate.issuerCertificate;
-      certificate = issuer === certificate ? undefined : issuer;
-    }
-  }
-  const remembered = chain.reduceRight<object | undefined>((issuerCertificate, raw) => ({ raw, issuerCertificate }), undefined);
-  Object.defineProperty(socket, 'getPeerCertificate', { value: () => remembered ?? {} });
+function rememberPeer(socket: TLSSocket): void {
+  const peer = socket.authorized ? { raw: socket.getPeerCertificate().raw } : {};
+  Object.defineProperty(socket, 'getPeerCertificate', { value: () => peer });
 }
 
 function listening(server: Server, host: string, port: number): Promise<void> {
