@@ -42,7 +42,7 @@ export function openDevIssuer(pem: string, options: { readonly clock: Clock; rea
   return {
     issuer,
     jwks: () => ({ keys: [{ ...publicJwk, kid, use: 'sig', alg: 'ES256' }] }),
-    mint({ namespace, serviceAccount, pod = `${serviceAccount}-0`, audience, ttlMs }) {
+    async mint({ namespace, serviceAccount, pod = `${serviceAccount}-0`, audience, ttlMs }) {
       checkName('namespace', namespace, /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/);
       checkName('service account', serviceAccount, /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/);
       checkName('pod', pod, /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/);

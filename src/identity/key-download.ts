@@ -71,10 +71,12 @@ async function getText(agent: Agent, url: URL, bearer: string | undefined, limit
   const headers: Record<string, string> = { accept: 'application/jwk-set+json, application/json', 'accept-encoding': 'identity' };
   if (bearer !== undefined) headers['authorization'] = `Bearer ${bearer}`;
   // request() follows no redirect: where keys come from is the operator's decision alone.
-  const { statusCode, body } = await request(url, { dispatcher: agent, method: 'GET', headers, signal });
-  if (statusCode !== 200) {
+  const { statusCode, headers: answered, body } = await request(url, { dispatcher: agent, method: 'GET', headers, signal });
+  const fault =
+    statusCode !== 200 ? `status ${statusCode}` : Number(answered['content-length'] ?? 0) > limit ? `more than ${limit} bytes` : undefined;
+  if (fault !== undefined) {
     body.on('error', () => undefined).destroy();
-    throw new SignetError('INVALID_ARGUMENT', `${url.href} answered with status ${statusCode}`);
+    throw new SignetError('INVALID_ARGUMENT', `${url.href} answered with ${fault}`);
   }
   const chunks: Buffer[] = [];
   let length = 0;

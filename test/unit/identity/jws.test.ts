@@ -128,7 +128,7 @@ describe('JWS compact serialisation', () => {
     const token = signToken(rsa, claims);
     const last = token.slice(-1);
     const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
-    const taken = [...alphabet].filter((letter) => believed(token.slice(0, -1) + letter));
+    const taken = Array.from(alphabet).filter((letter) => believed(token.slice(0, -1) + letter));
     assert.deepEqual(taken, [last]);
   });
 

@@ -42,7 +42,7 @@ describe('path templates', () => {
       ['a'],
       undefined,
     ]) {
-      assert.throws(() => template.fill({ n }), refusedClaim, String(n));
+      assert.throws(() => template.fill({ n }), refusedClaim, JSON.stringify(n));
     }
     assert.throws(() => template.fill({}), refusedClaim);
   });
@@ -135,7 +135,7 @@ describe('instances', () => {
   it('are refused when odd', () => {
     const claim = compileInstance('/machine');
     for (const machine of ['', 'a b', 'a/b', 'pod:x', 'a\n', 'x'.repeat(65), 7, null, {}]) {
-      assert.throws(() => claim({ machine }), refusedClaim, String(machine));
+      assert.throws(() => claim({ machine }), refusedClaim, JSON.stringify(machine));
       if (typeof machine === 'string') assert.throws(() => instanceFromHint(machine), { code: 'INVALID_ARGUMENT' });
     }
   });
