@@ -23,6 +23,7 @@ export interface BearerEvidence {
 interface Refusal {
   readonly type: DeliveredSecret['type'];
   readonly version: string;
+  readonly generation: number | undefined;
   readonly nack: Nack;
   readonly state: 'rejected' | 'pending-key' | 'sent';
 }
@@ -30,7 +31,7 @@ interface Refusal {
 interface BearerRecord {
   streams: number;
   generation: number;
-  /** The last refusal of each secret, until other bytes of it are acknowledged. */
+  /** The last refusal of each secret, until newer bytes of it are acknowledged: a late ACK of older ones takes nothing back. */
   readonly refusals: Map<string, Refusal>;
 }
 
@@ -89,7 +90,8 @@ export function createBearerEvidence(): BearerEvidence {
         const heldBack = refusal.state === 'sent';
         if (!heldBack || identityRefusal(record)) return { hollow: true, state: refusal.state, nack: refusal.nack };
       }
-      record.refusals.delete(secret.key);
+      if (!refusal || refusal.generation === undefined || (secret.generation ?? 0) >= refusal.generation)
+        record.refusals.delete(secret.key);
       if (secret.generation === undefined || secret.generation <= record.generation) return { hollow: false, generation: undefined };
       record.generation = secret.generation;
       return { hollow: false, generation: secret.generation };
@@ -100,7 +102,7 @@ export function createBearerEvidence(): BearerEvidence {
       let state: Refusal['state'] = 'rejected';
       if (secret.type === 'identity' && secret.keyOnHost && keyClasses.has(nack.class)) state = 'pending-key';
       if (secret.type === 'validation' && identityClasses.has(nack.class) && identityRefusal(record)) state = 'sent';
-      record.refusals.set(secret.key, { type: secret.type, version: secret.version, nack, state });
+      record.refusals.set(secret.key, { type: secret.type, version: secret.version, generation: secret.generation, nack, state });
       return state;
     },
   };

@@ -1,7 +1,6 @@
 import { SignetError } from '../base/errors.ts';
-import { decoder } from './definitions.ts';
-import type { Decode } from './definitions.ts';
 import { secretTypeUrl } from './secret.ts';
+import { entryOf, readFields, textOf } from './wire-reader.ts';
 
 /** Why a client refused a response. The text can hold a private key: it goes to the ledger's classifier and nowhere else. */
 export interface ErrorDetail {
@@ -33,73 +32,102 @@ export interface DeltaRequest {
   readonly error: ErrorDetail | undefined;
 }
 
+/** Field numbers, from proto/envoy/service/discovery/v3, proto/envoy/config/core/v3 and proto/google/rpc. */
+const sotwField = { versionInfo: 1, node: 2, resourceNames: 3, typeUrl: 4, responseNonce: 5, errorDetail: 6 } as const;
+const deltaField = { node: 1, typeUrl: 2, subscribe: 3, unsubscribe: 4, initialVersions: 5, responseNonce: 6, errorDetail: 7 } as const;
+const nodeField = { id: 1, userAgentVersion: 7, userAgentBuildVersion: 8 } as const;
+const buildVersionField = { version: 1 } as const;
+const statusField = { code: 1, message: 2 } as const;
+
 const longestNodeText = 128;
-let decodeSotw: Decode | undefined;
-let decodeDelta: Decode | undefined;
 
 /** Throws INVALID_ARGUMENT: undecodable, or about another type of resource. */
 export function sotwRequest(bytes: Buffer): SotwRequest {
-  decodeSotw ??= decoder('DiscoveryRequest');
-  const message = fields(decodeSotw(bytes));
-  checkType(message);
-  return {
-    node: nodeOf(message['node']),
-    version: text(message['version_info']),
-    nonce: text(message['response_nonce']),
-    names: texts(message['resource_names']),
-    error: errorOf(message['error_detail']),
-  };
+  let node: NodeInfo | undefined;
+  let version = '';
+  let nonce = '';
+  let typeUrl = '';
+  let error: ErrorDetail | undefined;
+  const names: string[] = [];
+  readFields(bytes, (field, value) => {
+    if (field === sotwField.versionInfo) version = textOf(value) ?? version;
+    else if (field === sotwField.typeUrl) typeUrl = textOf(value) ?? typeUrl;
+    else if (field === sotwField.responseNonce) nonce = textOf(value) ?? nonce;
+    else if (typeof value === 'number') return;
+    else if (field === sotwField.resourceNames) names.push(textOf(value) ?? '');
+    else if (field === sotwField.node) node = nodeOf(value);
+    else if (field === sotwField.errorDetail) error = errorOf(value);
+  });
+  checkType(typeUrl);
+  return { node, version, nonce, names, error };
 }
 
 /** Throws INVALID_ARGUMENT: undecodable, or about another type of resource. */
 export function deltaRequest(bytes: Buffer): DeltaRequest {
-  decodeDelta ??= decoder('DeltaDiscoveryRequest');
-  const message = fields(decodeDelta(bytes));
-  checkType(message);
-  return {
-    node: nodeOf(message['node']),
-    nonce: text(message['response_nonce']),
-    subscribe: texts(message['resource_names_subscribe']),
-    unsubscribe: texts(message['resource_names_unsubscribe']),
-    held: new Map(Object.entries(fields(message['initial_resource_versions'])).map(([name, version]) => [name, text(version)])),
-    error: errorOf(message['error_detail']),
-  };
+  let node: NodeInfo | undefined;
+  let nonce = '';
+  let typeUrl = '';
+  let error: ErrorDetail | undefined;
+  const subscribe: string[] = [];
+  const unsubscribe: string[] = [];
+  const held = new Map<string, string>();
+  readFields(bytes, (field, value) => {
+    if (field === deltaField.typeUrl) typeUrl = textOf(value) ?? typeUrl;
+    else if (field === deltaField.responseNonce) nonce = textOf(value) ?? nonce;
+    else if (typeof value === 'number') return;
+    else if (field === deltaField.subscribe) subscribe.push(textOf(value) ?? '');
+    else if (field === deltaField.unsubscribe) unsubscribe.push(textOf(value) ?? '');
+    else if (field === deltaField.initialVersions) held.set(...entryOf(value));
+    else if (field === deltaField.node) node = nodeOf(value);
+    else if (field === deltaField.errorDetail) error = errorOf(value);
+  });
+  checkType(typeUrl);
+  return { node, nonce, subscribe, unsubscribe, held, error };
 }
 
 /** One type URL, implicit when empty: this service serves no other, also later on the same stream. */
-function checkType(message: Readonly<Record<string, unknown>>): void {
-  const url = text(message['type_url']);
+function checkType(url: string): void {
   if (url !== '' && url !== secretTypeUrl) throw new SignetError('INVALID_ARGUMENT', `this service serves ${secretTypeUrl} alone`);
 }
 
-function nodeOf(value: unknown): NodeInfo | undefined {
-  if (value === undefined || value === null) return undefined;
-  const node = fields(value);
-  const build = fields(fields(node['user_agent_build_version'])['version']);
-  const parts = [build['major_number'], build['minor_number'], build['patch']];
-  const version = parts.every((part) => typeof part === 'number') ? parts.map(String).join('.') : text(node['user_agent_version']);
-  return { id: shown(text(node['id'])), envoyVersion: shown(version) };
+function nodeOf(bytes: Buffer): NodeInfo {
+  let id = '';
+  let text = '';
+  let build: string | undefined;
+  readFields(bytes, (field, value) => {
+    if (typeof value === 'number') return;
+    if (field === nodeField.id) id = shown(value);
+    else if (field === nodeField.userAgentVersion) text = shown(value);
+    else if (field === nodeField.userAgentBuildVersion) build = buildVersionOf(value);
+  });
+  return { id, envoyVersion: build ?? text };
+}
+
+function buildVersionOf(bytes: Buffer): string | undefined {
+  const parts = [0, 0, 0];
+  let known = false;
+  readFields(bytes, (field, value) => {
+    if (field !== buildVersionField.version || typeof value === 'number') return;
+    known = true;
+    readFields(value, (part, number) => {
+      if (part <= parts.length && typeof number === 'number') parts[part - 1] = number;
+    });
+  });
+  return known ? parts.join('.') : undefined;
 }
 
 /** For people to read: short, and nothing that a terminal or a log could take for more than text. */
-function shown(value: string): string {
-  return value.slice(0, longestNodeText).replace(/[^\x21-\x7e]/g, '?');
+function shown(bytes: Buffer): string {
+  return bytes.toString('latin1', 0, longestNodeText).replace(/[^\x21-\x7e]/g, '?');
 }
 
-function errorOf(value: unknown): ErrorDetail | undefined {
-  if (value === undefined || value === null) return undefined;
-  const { code, message } = fields(value);
-  return { code: typeof code === 'number' ? code : 0, message: text(message) };
-}
-
-function fields(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null ? { ...value } : {};
-}
-
-function text(value: unknown): string {
-  return typeof value === 'string' ? value : '';
-}
-
-function texts(value: unknown): readonly string[] {
-  return Array.isArray(value) ? value.filter((item) => typeof item === 'string') : [];
+/** Its text may be any bytes: a refusal is not refused for what it quotes. */
+function errorOf(bytes: Buffer): ErrorDetail {
+  let code = 0;
+  let message = '';
+  readFields(bytes, (field, value) => {
+    if (field === statusField.code && typeof value === 'number') code = value;
+    else if (field === statusField.message && typeof value !== 'number') message = value.toString('utf8');
+  });
+  return { code, message };
 }

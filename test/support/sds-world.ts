@@ -33,8 +33,9 @@ export interface SdsWorld {
   identity(workload: string): MemoryFeed;
   /** A stream as that workload; its token is its name. */
   open(api: 'sotw' | 'delta', workload?: string): RawStream;
-  refuse(workload: string): void;
-  lookups: number;
+  /** From now on it may not go on; quietly: nobody is told. */
+  refuse(workload: string, quietly?: boolean): void;
+  readonly lookups: number;
   close(): Promise<void>;
 }
 
@@ -134,8 +135,9 @@ export async function sdsWorld(options: SdsWorldOptions = {}): Promise<SdsWorld>
     bundle,
     identity,
     open: (api, workload = 'web') => client.stream(api, { authorization: `Bearer ${workload}` }),
-    refuse(workload) {
+    refuse(workload, quietly = false) {
       refused.add(workload);
+      if (quietly) return;
       for (const listener of onRefusal) listener();
     },
     get lookups() {
