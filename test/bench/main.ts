@@ -79,7 +79,7 @@ async function swarmCase(shape: string): Promise<void> {
   const [streams = '1000', connections = '10'] = shape.split(':');
   const label = `sds-${streams}-${connections}`;
   const fixtures = await makeFixtures(join(folder, label), { tokens: 200, csrs: 1, audience: 'signet', algorithm: 'RS256' });
-  const server = await startServerUnderTest({ folder: join(folder, label), jwksFile: fixtures.jwksFile });
+  const server = await startServerUnderTest({ folder: join(folder, label), jwksFile: fixtures.jwksFile, spareRoots: true });
   try {
     const args = ['--address', server.grpc, '--ca', server.caFile, '--tokens', fixtures.tokensFile, '--pid', String(server.pid)];
     const child = load('sds-swarm.ts', [...args, '--streams', streams, '--connections', connections], undefined);

@@ -140,8 +140,8 @@ function fixtureFlags(fixtures: string): string[] {
   ];
 }
 
-async function startSignet(folder: string, jwksFile: string, cpus: string | undefined) {
-  const server = await startServerUnderTest({ folder, jwksFile, issuer: harnessIssuer, ...(cpus === undefined ? {} : { cpus }) });
+async function startSignet(folder: string, jwksFile: string, cpus: string | undefined, spareRoots = false) {
+  const server = await startServerUnderTest({ folder, jwksFile, issuer: harnessIssuer, spareRoots, ...(cpus === undefined ? {} : { cpus }) });
   return { pid: server.pid, address: server.grpc, ca: server.caFile, stop: server.stop, changeBundleCommand: server.changeBundleCommand };
 }
 
@@ -186,7 +186,7 @@ async function sdsSideBySide(harness: string, folder: string): Promise<void> {
           );
           await server.stop();
         } else {
-          const server = await startSignet(own, join(fixtures, 'jwks.json'), undefined);
+          const server = await startSignet(own, join(fixtures, 'jwks.json'), undefined, true);
           const flags = [
             '-addr',
             server.address,

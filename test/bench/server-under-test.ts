@@ -31,6 +31,8 @@ export interface ServerOptions {
   /** 0 picks a free one. */
   readonly port?: number;
   readonly issuer?: string;
+  /** Whether there is a file of trusted roots to change, for pushes. */
+  readonly spareRoots?: boolean;
 }
 
 /** A production-mode server on SQLite, as an operator would run it, with rates that a benchmark doesn't reach. */
@@ -51,7 +53,7 @@ listen: { grpc: "127.0.0.1:${String(options.port ?? 0)}", http: "127.0.0.1:0", n
 identity:
   issuers:
     - { id: bench, issuer: "${options.issuer ?? benchIssuer}", audiences: [istio-ca, signet], jwks: ${resolve(options.jwksFile)}, allow: ["**"] }
-ca: { keyEncryption: { keyEnvironment: BENCH_KEY }, trustedRoots: [${rootsFile}] }
+ca: { keyEncryption: { keyEnvironment: BENCH_KEY }, trustedRoots: [${options.spareRoots ? rootsFile : ''}] }
 limits: { issuancePerSecond: 100000, issuanceBurst: 1000000, streamsPerIdentity: 20000, streamsPerConnection: 20000 }
 log: { level: warn }
 `,
