@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
-import { abortable, deadlineSignal } from '../base/deadline.ts';
+import { abortable } from '../base/deadline.ts';
 import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { bearerKey } from '../identity/caller.ts';
@@ -19,10 +19,11 @@ import type {
   StreamedKeyMode,
 } from './instance-entry.ts';
 import { createIdentityMaker } from './instance-identity.ts';
-import type { MadeIdentity } from './instance-identity.ts';
+import { createInstanceRegistry } from './instance-registry.ts';
+import { createInstanceWork, defaultInstanceCertificatesLimits } from './instance-work.ts';
+import type { InstanceCertificatesLimits } from './instance-work.ts';
 import { instanceRequired } from './issuer.ts';
 import type { Issued, Issuer } from './issuer.ts';
-import { createWorkQueue } from './work-queue.ts';
 
 export interface InstanceCertificates {
   /** The identity of this caller's instance; undefined if policy gives it none by SDS. Cheap and without effects until subscribed to. */
@@ -52,14 +53,6 @@ export interface InstanceCertificates {
   close(): void;
 }
 
-export interface InstanceCertificatesLimits {
-  /** Certificates in the making for streams at one moment; the rest wait their turn. */
-  readonly concurrency: number;
-  readonly attemptTimeoutMs: number;
-}
-
-export const defaultInstanceCertificatesLimits: InstanceCertificatesLimits = { concurrency: 64, attemptTimeoutMs: 10_000 };
-
 export interface InstanceCertificatesDeps {
   readonly issuer: Pick<Issuer, 'issue'>;
   readonly bindings: Pick<Bindings, 'get' | 'used' | 'onChange'>;
@@ -69,166 +62,18 @@ export interface InstanceCertificatesDeps {
   readonly limits?: Partial<InstanceCertificatesLimits>;
 }
 
-const shortestAttemptMs = 1000;
-/** Of what is left of a certificate, one attempt may take at most this share: a hanging CA must leave time for more. */
-const attemptShare = 0.25;
-
 /** The certificate of each (identity, instance) that a stream asks for: made once, shared by its streams, kept until its real end. */
 export function createInstanceCertificates(deps: InstanceCertificatesDeps): InstanceCertificates {
   const { policy, clock, log } = deps;
   const limits: InstanceCertificatesLimits = { ...defaultInstanceCertificatesLimits, ...deps.limits };
   const maker = createIdentityMaker(deps);
-  const queue = createWorkQueue(limits.concurrency);
   const closing = new AbortController();
-  const entries = new Map<string, InstanceEntry>();
-  const observers = new Set<(event: CertificateEvent) => void>();
+  const registry = createInstanceRegistry({ clock, log });
+  const { entries, emit, notify, isGood, isListed, settle, forget, wipe } = registry;
+  const { begin, start } = createInstanceWork({ registry, maker, clock, log, limits, closing: closing.signal });
   const feeds = new WeakMap<Caller, IdentityFeed>();
   const warnedWithoutInstance = createBoundedSet(1000);
   const stopWatchingBindings = deps.bindings.onChange(rebound);
-
-  function emit(entry: InstanceEntry, happening: CertificateHappening): void {
-    const event: CertificateEvent = { name: entry.name, bearer: entry.bearer, mode: entry.mode, ...happening };
-    for (const observer of [...observers]) observer(event);
-  }
-
-  function notify(entry: InstanceEntry): void {
-    for (const listener of [...entry.listeners]) {
-      try {
-        listener();
-      } catch (error) {
-        // One subscriber's fault must not keep the others, or the next renewal, from happening.
-        log.error({ spiffeId: entry.bearer.spiffeId, err: error }, 'a subscriber to a certificate failed');
-      }
-    }
-  }
-
-  function isGood(entry: InstanceEntry): boolean {
-    return entry.held !== undefined && entry.held.issued.notAfter > clock.now();
-  }
-
-  function isListed(entry: InstanceEntry): boolean {
-    return entries.get(entry.name) === entry;
-  }
-
-  /** Tells the scheduler where an instance stands. */
-  function settle(entry: InstanceEntry, fresh: boolean): void {
-    const { held } = entry;
-    if (held) {
-      const { issuedAt, notBefore, notAfter } = held.issued.record;
-      emit(entry, { kind: 'published', serial: held.published.version, issuedAt, notBefore, notAfter, final: held.final, fresh });
-      if (entry.refusedVersion === held.published.version) emit(entry, { kind: 'pending-key', refusals: entry.refusals });
-    }
-    if (entry.listeners.size > 0) {
-      if (!held) emit(entry, { kind: 'gone' });
-    } else if (held) {
-      emit(entry, { kind: 'idle', since: clock.now() });
-    } else {
-      forget(entry);
-    }
-  }
-
-  function forget(entry: InstanceEntry): void {
-    wipe(entry);
-    entries.delete(entry.name);
-    emit(entry, { kind: 'gone' });
-  }
-
-  /** Drops key and certificate, and makes any work under way worthless. */
-  function wipe(entry: InstanceEntry): void {
-    entry.epoch++;
-    entry.held = undefined;
-    entry.failures = 0;
-    entry.refusals = 0;
-    entry.refusedVersion = undefined;
-  }
-
-  /** Starts the next certificate unless one is in the making already. Never rejects by itself: failures are scheduled. */
-  function begin(entry: InstanceEntry, force: boolean): Promise<Issued | undefined> {
-    entry.making ??= queue.run(() => work(entry, force));
-    return entry.making;
-  }
-
-  function start(entry: InstanceEntry, force: boolean): void {
-    begin(entry, force).catch(() => undefined);
-  }
-
-  async function work(entry: InstanceEntry, force: boolean): Promise<Issued | undefined> {
-    for (;;) {
-      const { epoch } = entry;
-      let made: MadeIdentity | SignetError;
-      try {
-        made = await attempt(entry, force);
-      } catch (error) {
-        made = SignetError.from(error);
-      }
-      // The ground moved meanwhile: what was made is for another key, or for nobody.
-      if (entry.epoch !== epoch && isListed(entry)) continue;
-      entry.making = undefined;
-      if (!isListed(entry)) return undefined;
-      if (made instanceof SignetError) {
-        failed(entry, made);
-        throw made;
-      }
-      return took(entry, made);
-    }
-  }
-
-  /** Asynchronous even where it fails at once: `making` must have been set by the time it is cleared. */
-  async function attempt(entry: InstanceEntry, force: boolean): Promise<MadeIdentity> {
-    const left = entry.held ? entry.held.issued.notAfter - clock.now() : 0;
-    const most = left > 0 ? Math.max(shortestAttemptMs, left * attemptShare) : Infinity;
-    const signal = deadlineSignal(Math.ceil(Math.min(limits.attemptTimeoutMs, most)), closing.signal);
-    return abortable(maker.make(entry, force, signal), signal);
-  }
-
-  function took(entry: InstanceEntry, made: MadeIdentity): Issued | undefined {
-    entry.failures = 0;
-    if (made === 'absent') {
-      const changed = entry.held !== undefined || !entry.absent;
-      wipe(entry);
-      entry.absent = true;
-      settle(entry, false);
-      if (changed) notify(entry);
-      return undefined;
-    }
-    if (made === 'unchanged') {
-      settle(entry, false);
-      return undefined;
-    }
-    entry.held = made.held;
-    entry.absent = false;
-    const { issued } = made.held;
-    const { serial, spiffeId, instance, notAfter } = issued.record;
-    log.info({ spiffeId, instance, serial, notAfter, keyMode: entry.mode }, 'certificate issued');
-    if (made.ageing !== undefined) {
-      log.warn({ spiffeId, instance, keyEnds: made.ageing }, 'the bound key nears its greatest age: make a new key and bind it');
-      emit(entry, { kind: 'key-ageing', keyEnds: made.ageing });
-    }
-    notify(entry);
-    settle(entry, true);
-    return issued;
-  }
-
-  function failed(entry: InstanceEntry, error: SignetError): void {
-    const { spiffeId, instance } = entry.bearer;
-    entry.failures++;
-    const notAfter = isGood(entry) ? entry.held?.issued.notAfter : undefined;
-    log.warn(
-      { spiffeId, instance, code: error.code, failures: entry.failures, notAfter, err: error },
-      'no new certificate; the one held is kept until its end',
-    );
-    // Not to be cured by trying again, and not to be served meanwhile.
-    const refused = error.code === 'IDENTITY_DENIED' || error.code === 'PERMISSION_DENIED';
-    emit(entry, { kind: 'failed', code: error.code, failures: entry.failures, notAfter, retryAfterMs: error.retryAfterMs });
-    if (refused) {
-      wipe(entry);
-      entry.absent = true;
-      settle(entry, false);
-      notify(entry);
-    } else if (entry.listeners.size === 0) {
-      settle(entry, false);
-    }
-  }
 
   function join(caller: Caller, name: string, mode: StreamedKeyMode, listener: () => void): () => void {
     let entry = entries.get(name);
@@ -356,12 +201,7 @@ export function createInstanceCertificates(deps: InstanceCertificatesDeps): Inst
     },
 
     rebound,
-    observe(listener) {
-      observers.add(listener);
-      return () => {
-        observers.delete(listener);
-      };
-    },
+    observe: registry.observe,
     list: () => [...entries.values()].map((entry) => viewOf(entry, clock.now())),
     get(bearer) {
       const entry = entries.get(bearerKey(bearer));
@@ -370,9 +210,7 @@ export function createInstanceCertificates(deps: InstanceCertificatesDeps): Inst
     close() {
       stopWatchingBindings();
       closing.abort(new SignetError('CANCELLED', 'the server is stopping'));
-      for (const entry of entries.values()) wipe(entry);
-      entries.clear();
-      observers.clear();
+      registry.close();
     },
   };
 }
