@@ -10,14 +10,7 @@ import type { SpiffeId } from '../spiffe/id.ts';
 import type { Bindings } from './bindings.ts';
 import { createBoundedSet } from './bounded-set.ts';
 import { newEntry, viewOf } from './instance-entry.ts';
-import type {
-  CertificateEvent,
-  CertificateHappening,
-  IdentityFeed,
-  InstanceEntry,
-  InstanceView,
-  StreamedKeyMode,
-} from './instance-entry.ts';
+import type { CertificateEvent, IdentityFeed, InstanceView, StreamedKeyMode } from './instance-entry.ts';
 import { createIdentityMaker } from './instance-identity.ts';
 import { createInstanceRegistry } from './instance-registry.ts';
 import { createInstanceWork, defaultInstanceCertificatesLimits } from './instance-work.ts';
