@@ -2,7 +2,7 @@ import { SignetError } from './errors.ts';
 
 /** A signal that aborts when `parent` does or after `ms`, whichever is first. */
 export function deadlineSignal(ms: number, parent?: AbortSignal): AbortSignal {
-  const own = AbortSignal.timeout(Math.max(0, Math.min(ms, 2_147_483_647)));
+  const own = AbortSignal.timeout(Math.ceil(Math.max(0, Math.min(ms, 2_147_483_647))));
   return parent ? AbortSignal.any([parent, own]) : own;
 }
 

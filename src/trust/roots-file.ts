@@ -5,8 +5,18 @@ const largestBytes = 4 * 1024 * 1024;
 const stableAfterMs = 100;
 const mostReads = 20;
 
+interface Read {
+  readonly content: Buffer;
+  /** Nothing was written since it was put in its place: it can't be half of something. */
+  readonly whole: boolean;
+}
+
 /** The whole file, its size checked first. Throws INVALID_ARGUMENT saying what is wrong, without its content. */
 export async function readRootsFile(path: string, signal: AbortSignal): Promise<Buffer> {
+  return (await read(path, signal)).content;
+}
+
+async function read(path: string, signal: AbortSignal): Promise<Read> {
   signal.throwIfAborted();
   let file;
   try {
@@ -15,24 +25,29 @@ export async function readRootsFile(path: string, signal: AbortSignal): Promise<
     throw new SignetError('INVALID_ARGUMENT', `cannot be read (${systemCode(error)})`, { cause: error });
   }
   try {
-    const stat = await file.stat();
+    const stat = await file.stat({ bigint: true });
+    const size = Number(stat.size);
     if (!stat.isFile()) throw new SignetError('INVALID_ARGUMENT', 'is not a regular file');
-    if (stat.size > largestBytes) throw new SignetError('INVALID_ARGUMENT', `is larger than ${String(largestBytes)} bytes`);
-    const buffer = Buffer.alloc(stat.size + 1);
+    if (size > largestBytes) throw new SignetError('INVALID_ARGUMENT', `is larger than ${String(largestBytes)} bytes`);
+    const buffer = Buffer.alloc(size + 1);
     const { bytesRead } = await file.read(buffer, 0, buffer.length, 0);
-    if (bytesRead > stat.size) throw new SignetError('INVALID_ARGUMENT', 'grows while it is read');
-    return buffer.subarray(0, bytesRead);
+    if (bytesRead > size) throw new SignetError('INVALID_ARGUMENT', 'grows while it is read');
+    // A write sets both times alike; a rename moves the second one on (stat(2), rename(2)).
+    return { content: buffer.subarray(0, bytesRead), whole: stat.ctimeNs > stat.mtimeNs };
   } finally {
     await file.close();
   }
 }
 
 /**
- * Reads until two reads, a moment apart, agree: half of a file that is being rewritten in place is often a valid PEM
- * file with some of its roots missing. `wait` resolves after so many ms.
+ * A file that was moved into its place is taken as it is. Any other is read until two reads, a moment apart, agree: half
+ * of a file that is being rewritten in place is often a valid PEM file with some of its roots missing. `wait` resolves
+ * after so many ms.
  */
 export async function readStable(path: string, signal: AbortSignal, wait: (ms: number) => Promise<void>): Promise<Buffer> {
-  let before = await readRootsFile(path, signal);
+  const first = await read(path, signal);
+  if (first.whole) return first.content;
+  let before = first.content;
   for (let reads = 1; reads < mostReads; reads++) {
     await wait(stableAfterMs);
     const now = await readRootsFile(path, signal);

@@ -23,7 +23,8 @@ export interface TrustedRootsDeps {
   readonly pollMs?: number;
 }
 
-const settleMs = 50;
+/** Long enough for the several events of one swap of symbolic links; a file that is still being written is waited for besides. */
+const settleMs = 5;
 
 /** The source in the trust bundle that a file of roots is. */
 export function rootsSource(file: string): string {
