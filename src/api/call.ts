@@ -31,13 +31,12 @@ export function peerChainOf(call: Pick<IdentifiedCall, 'getAuthContext'>): reado
   return certificate ? [certificate.raw] : [];
 }
 
-/** Throws UNAUTHENTICATED, also when `authorization` was sent twice: it is not for us to choose one. */
+/** Throws UNAUTHENTICATED. A field sent several times is joined, so that no value hides behind another. */
 export function credentialsOf(call: IdentifiedCall, audiences: readonly string[]): Credentials {
   const metadata = new Map<string, string>();
   for (const key of ['authorization', 'x-signet-instance']) {
     const values = call.metadata.get(key);
-    if (values.length > 1) throw new SignetError('UNAUTHENTICATED', 'authentication failed', { cause: new Error(`malformed: ${key} was sent ${String(values.length)} times`) });
-    if (values[0] !== undefined) metadata.set(key, values[0].toString());
+    if (values.length > 0) metadata.set(key, values.join(', '));
   }
   return credentialsFrom({ metadata, peerChain: peerChainOf(call) }, audiences);
 }

@@ -7,7 +7,7 @@ const longestToken = 16 * 1024;
 const tokenCharacters = /^[A-Za-z0-9._~+/-]+=*$/;
 
 export interface CallFacts {
-  /** Lower-case keys. Of a key sent several times, what `metadataOf` makes of it. */
+  /** Lower-case keys. A key sent several times has its values joined with a comma. */
   readonly metadata: ReadonlyMap<string, string>;
   /** DER, leaf first, only if TLS verified it. */
   readonly peerChain: readonly Buffer[];
@@ -34,7 +34,7 @@ function bearerToken(value: string): string {
   // RFC 9110 §5.5: white space around a field's value is none of it. (§11.4: the scheme's case doesn't matter.)
   const token = value.replace(/^[ \t]*(?:bearer[ \t]+)?/i, '').replace(/[ \t]+$/, '');
   if (token.length > longestToken) throw malformed('the token is too long');
-  if (!tokenCharacters.test(token)) throw malformed('authorization holds no bearer token');
+  if (!tokenCharacters.test(token) || /^bearer$/i.test(token)) throw malformed('authorization holds no bearer token');
   return token;
 }
 
