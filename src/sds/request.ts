@@ -104,16 +104,15 @@ function nodeOf(bytes: Buffer): NodeInfo {
 }
 
 function buildVersionOf(bytes: Buffer): string | undefined {
-  const parts = [0, 0, 0];
-  let known = false;
+  const parts: number[] = [];
   readFields(bytes, (field, value) => {
     if (field !== buildVersionField.version || typeof value === 'number') return;
-    known = true;
+    parts.splice(0, 3, 0, 0, 0);
     readFields(value, (part, number) => {
-      if (part <= parts.length && typeof number === 'number') parts[part - 1] = number;
+      if (part <= 3 && typeof number === 'number') parts[part - 1] = number;
     });
   });
-  return known ? parts.join('.') : undefined;
+  return parts.length > 0 ? parts.join('.') : undefined;
 }
 
 /** For people to read: short, and nothing that a terminal or a log could take for more than text. */

@@ -1,19 +1,12 @@
 import assert from 'node:assert/strict';
 import { existsSync, globSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import protobuf from 'protobufjs';
 import { protoRoot } from '../../src/base/proto-files.ts';
+import { healthFolder, loadProtos, publishedFolders } from '../support/published-protos.ts';
 
 /** Ours are subsets, so each thing in them must be in the published files with the same number, type and label. */
-
-const require = createRequire(import.meta.url);
-const xds = join(dirname(require.resolve('@grpc/grpc-js-xds/package.json')), 'deps');
-const wellKnown = dirname(require.resolve('protobufjs/package.json'));
-const health = join(dirname(require.resolve('grpc-health-check/package.json')), 'proto');
-
-const oracleFolders = [join(xds, 'envoy-api'), join(xds, 'googleapis'), join(xds, 'protoc-gen-validate'), join(xds, 'xds'), wellKnown];
 
 /** What no published package has. Once one of these is in an oracle, take it out of here: then it is compared. */
 const withoutOracle = new Set([
@@ -23,15 +16,6 @@ const withoutOracle = new Set([
   'istio.v1.auth.IstioCertificateRequest.metadata',
   'istio.v1.auth.IstioCertificateResponse.cert_chain',
 ]);
-
-function load(folders: readonly string[], files: readonly string[]): protobuf.Root {
-  const root = new protobuf.Root();
-  root.resolvePath = (origin, target) => {
-    const found = [...folders.map((folder) => join(folder, target)), join(dirname(origin), target)].find((path) => existsSync(path));
-    return found ?? target;
-  };
-  return root.loadSync([...files], { keepCase: true });
-}
 
 /** One line for each field, enum value and method, by full name. */
 function describeAll(root: protobuf.Root): Map<string, string> {
@@ -66,15 +50,15 @@ function describeAll(root: protobuf.Root): Map<string, string> {
 }
 
 const files = globSync('{envoy,google,grpc,istio}/**/*.proto', { cwd: protoRoot });
-const ours = describeAll(load([protoRoot], files));
+const ours = describeAll(loadProtos([protoRoot], files));
 const published = new Map([
   ...describeAll(
-    load(
-      oracleFolders,
-      files.filter((file) => oracleFolders.some((folder) => existsSync(join(folder, file)))),
+    loadProtos(
+      publishedFolders,
+      files.filter((file) => publishedFolders.some((folder) => existsSync(join(folder, file)))),
     ),
   ),
-  ...describeAll(load([health], ['health/v1/health.proto'])),
+  ...describeAll(loadProtos([healthFolder], ['health/v1/health.proto'])),
 ]);
 
 describe('our .proto files against the published ones', () => {

@@ -1,9 +1,8 @@
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
 import type { ChannelCredentials, ClientDuplexStream, ClientOptions, StatusObject } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import type { MessageTypeDefinition } from '@grpc/proto-loader';
+import { publishedFolders } from './published-protos.ts';
 
 /** Speaks SDS by the published protos, not ours, and does only what it is told: no ACK by itself. */
 
@@ -58,9 +57,8 @@ export interface RawSdsClient {
   close(): void;
 }
 
-const deps = join(dirname(createRequire(import.meta.url).resolve('@grpc/grpc-js-xds/package.json')), 'deps');
 const published = loadSync(['envoy/service/secret/v3/sds.proto', 'envoy/extensions/transport_sockets/tls/v3/secret.proto'], {
-  includeDirs: ['envoy-api', 'googleapis', 'protoc-gen-validate', 'xds'].map((folder) => join(deps, folder)),
+  includeDirs: [...publishedFolders],
   keepCase: true,
   oneofs: true,
   arrays: true,
