@@ -1,6 +1,6 @@
 import { SignetError } from '../base/errors.ts';
 import { tag, type DerReader } from './der-reader.ts';
-import { der } from './der-writer.ts';
+import { writeHeader } from './der-writer.ts';
 
 /** RFC 5280 §4.1.2.5: dates through 2049 are UTCTime, later ones GeneralizedTime. */
 const generalizedFrom = Date.UTC(2050, 0, 1);
@@ -10,10 +10,22 @@ const latest = Date.UTC(9999, 11, 31, 23, 59, 59);
 /** Milliseconds since the epoch, cut to the second, as RFC 5280 writes it. Throws INVALID_ARGUMENT outside 1950 to 9999. */
 export function encodeTime(at: number): Buffer {
   if (!(at >= utcTimeFrom && at < latest + 1000)) throw new SignetError('INVALID_ARGUMENT', 'a date outside the years 1950 to 9999');
-  const digits = `${new Date(at).toISOString().slice(0, 19).replace(/[-T:]/g, '')}Z`;
-  return at < generalizedFrom
-    ? der(tag.utcTime, Buffer.from(digits.slice(2), 'latin1'))
-    : der(tag.generalizedTime, Buffer.from(digits, 'latin1'));
+  const date = new Date(at);
+  const year = date.getUTCFullYear();
+  const generalized = at >= generalizedFrom;
+  const length = generalized ? 15 : 13;
+  const out = Buffer.allocUnsafe(2 + length);
+  let next = writeHeader(out, 0, generalized ? tag.generalizedTime : tag.utcTime, length);
+  // Digit by digit: twice per leaf, a formatted and cleaned ISO string costs 5 us.
+  if (generalized) next = twoDigits(out, next, Math.floor(year / 100));
+  next = twoDigits(out, next, year % 100);
+  next = twoDigits(out, next, date.getUTCMonth() + 1);
+  next = twoDigits(out, next, date.getUTCDate());
+  next = twoDigits(out, next, date.getUTCHours());
+  next = twoDigits(out, next, date.getUTCMinutes());
+  next = twoDigits(out, next, date.getUTCSeconds());
+  out[next] = 0x5a;
+  return out;
 }
 
 /**
@@ -46,6 +58,13 @@ export function readTime(reader: DerReader): number {
     throw reader.malformed('a time that does not exist');
   }
   return at;
+}
+
+function twoDigits(target: Buffer, at: number, value: number): number {
+  const tens = Math.floor(value / 10);
+  target[at] = 0x30 + tens;
+  target[at + 1] = 0x30 + value - 10 * tens;
+  return at + 2;
 }
 
 /** The decimal value of `count` digits, NaN if one isn't a digit. */
