@@ -6,7 +6,7 @@ import { eventually } from '../support/eventually.ts';
 import { describeLoad, startLoad } from '../support/load.ts';
 import { startMesh, type Mesh, type Workload } from '../support/mesh.ts';
 import { assertOnRecord } from '../support/rotation-story.ts';
-import { signetDone } from '../support/signet.ts';
+import { askAdmin } from '../support/signet.ts';
 
 interface Held {
   readonly issuedAt: number;
@@ -16,23 +16,16 @@ interface Held {
 
 /** The certificate that a workload's Envoy holds, as the server sees it. */
 async function held(mesh: Mesh, workload: Workload): Promise<Held> {
-  return eventually('the acknowledged certificate', async () => {
-    const status = JSON.parse(await signetDone(['status', '--data', mesh.signet.data, '--json'])) as StatusPage;
-    const secrets = status.streams.filter(({ spiffeId }) => spiffeId === workload.id).flatMap((stream) => stream.secrets);
-    const secret = secrets.find(({ serial, state }) => serial && state === 'acknowledged');
-    if (!secret) return undefined;
-    const listed = JSON.parse(await signetDone(['certs', 'show', secret.serial, '--data', mesh.signet.data, '--json'])) as {
-      issuedAt: string;
-    };
-    return { issuedAt: Date.parse(listed.issuedAt), notAfter: Date.parse(secret.notAfter), renewAt: Date.parse(secret.renewAt) };
-  });
-}
-
-interface StatusPage {
-  readonly streams: readonly {
-    readonly spiffeId: string;
-    readonly secrets: readonly { readonly serial: string; readonly state: string; readonly notAfter: string; readonly renewAt: string }[];
-  }[];
+  return eventually('the acknowledged certificate', async () =>
+    askAdmin(mesh.signet.data, async (admin) => {
+      const { streams } = await admin.status();
+      const secrets = streams.filter(({ spiffeId }) => spiffeId === workload.id).flatMap((stream) => stream.secrets);
+      const secret = secrets.find(({ serial, state }) => serial !== '' && state === 'acknowledged');
+      if (!secret) return undefined;
+      const { issuedAt } = await admin.certificate(secret.serial);
+      return { issuedAt, notAfter: secret.notAfter, renewAt: secret.renewAt };
+    }),
+  );
 }
 
 describe('the server is away', () => {
@@ -48,7 +41,7 @@ describe('the server is away', () => {
       // Renewal is drawn from 40 to 60 % of the life, and 60 and 40 are all of it: leave a moment for coming back.
       let certificate = await held(mesh, web);
       while (certificate.notAfter - certificate.renewAt < 0.4 * life(certificate) + 8000) {
-        await signetDone(['certs', 'renew', '--data', mesh.signet.data, '--identity', web.id]);
+        await mesh.renew(web.id);
         await sleep(1000);
         certificate = await held(mesh, web);
       }

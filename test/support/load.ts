@@ -1,3 +1,4 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { requestOnce, type MtlsTarget, type TlsIdentity } from './mtls-request.ts';
 
@@ -13,6 +14,8 @@ export interface LoadReport {
   /** When the first and the last request that failed were sent, in ms since the epoch. */
   readonly firstFailureAt: number | undefined;
   readonly lastFailureAt: number | undefined;
+  /** The longest time for which the client itself was held up, in ms: what no server is to blame for. */
+  readonly heldUpMs: number;
   /** How often each error came. */
   readonly errors: ReadonlyMap<string, number>;
 }
@@ -40,6 +43,8 @@ export function startLoad(target: MtlsTarget, identity: () => TlsIdentity): Load
   const underWay = new Set<Promise<void>>();
   let [issued, failed, lastSuccess, longestGapMs] = [0, 0, began, 0];
   let [firstFailureAt, lastFailureAt]: [number | undefined, number | undefined] = [undefined, undefined];
+  const delay = monitorEventLoopDelay({ resolution: 10 });
+  delay.enable();
   const stopped = new AbortController();
 
   function success(serial: string): void {
@@ -94,6 +99,7 @@ export function startLoad(target: MtlsTarget, identity: () => TlsIdentity): Load
     },
     async stop() {
       stopped.abort();
+      delay.disable();
       const seconds = (Date.now() - began) / 1000;
       await loop;
       longestGapMs = Math.max(longestGapMs, Date.now() - lastSuccess);
@@ -105,6 +111,7 @@ export function startLoad(target: MtlsTarget, identity: () => TlsIdentity): Load
         perSecond: issued / seconds,
         firstFailureAt,
         lastFailureAt,
+        heldUpMs: Math.round(delay.max / 1e6),
         errors,
       };
     },
@@ -114,6 +121,6 @@ export function startLoad(target: MtlsTarget, identity: () => TlsIdentity): Load
 /** One line for people. */
 export function describeLoad(report: LoadReport): string {
   const why = [...report.errors].map(([text, times]) => `${String(times)} x ${text}`).join('; ');
-  const { requests, serials, failed, longestGapMs } = report;
-  return `${String(requests)} requests, ${String(serials.length)} distinct serials, ${String(failed)} failed, longest gap ${String(longestGapMs)} ms${why ? `: ${why}` : ''}`;
+  const { requests, serials, failed, longestGapMs, heldUpMs } = report;
+  return `${String(requests)} requests, ${String(serials.length)} distinct serials, ${String(failed)} failed, longest gap ${String(longestGapMs)} ms, client held up ${String(heldUpMs)} ms at most${why ? `: ${why}` : ''}`;
 }

@@ -7,7 +7,7 @@ import { startEnvoy, type RunningEnvoy } from './envoy.ts';
 import { eventually } from './eventually.ts';
 import { tlsIdentity, type HttpVersion, type MtlsTarget, type TlsIdentity } from './mtls-request.ts';
 import { freePort } from './ports.ts';
-import { mintToken, serverCa, signetDone, startSignet, type RunningSignet } from './signet.ts';
+import { askAdmin, mintToken, serverCa, signetDone, startSignet, type RunningSignet } from './signet.ts';
 import { replaceFile, tempFolder } from './temp.ts';
 import { workloadClient, type WorkloadClient } from './workload-client.ts';
 
@@ -56,16 +56,18 @@ export interface Mesh extends AsyncDisposable {
   api(serviceAccount: string, pod?: string): Promise<WorkloadClient>;
   /** What the load client shows: a certificate that outlives the test, so that what fails is Envoy's side. */
   client(): TlsIdentity;
+  /** As `signet certs renew`: how many certificates were made, 0 while no stream of the identity is there. */
+  renew(id: string): Promise<number>;
   /** PEM of the anchors that the server publishes in its data folder. */
   bundle(): Promise<string>;
   /** Puts a new token into a workload's file, as the kubelet does. */
-  freshToken(workload: Workload, ttl?: string): Promise<void>;
+  freshToken(workload: Workload, ttlMs?: number): Promise<void>;
 }
 
 export interface MeshWish {
   readonly leafTtl: string;
   /** Lives of tokens in the Envoys' files. */
-  readonly tokenTtl?: string;
+  readonly tokenTtlMs?: number;
   /** PEM of roots that workloads trust beside our own; needed for `replaceExtraRoots`. */
   readonly extraRoots?: string;
   /** More of the configuration file. */
@@ -129,7 +131,7 @@ export async function startMesh(wish: MeshWish): Promise<Mesh> {
         join(folder.path, `w${String(workloads.length)}`),
         signet,
         envoyWish,
-        wish.tokenTtl ?? '1h',
+        wish.tokenTtlMs,
         wish.bootstrapEveryMs,
         api,
       );
@@ -138,10 +140,11 @@ export async function startMesh(wish: MeshWish): Promise<Mesh> {
     },
     api: async (serviceAccount, pod) => api('shop', serviceAccount, pod),
     client: () => client,
+    renew: async (spiffeId) => (await askAdmin(signet.data, async (admin) => admin.renew({ spiffeId, instance: '' }))).length,
     bundle: async () => readFile(join(signet.data, 'bundle.pem'), 'utf8'),
-    async freshToken(workload, ttl = '1h') {
+    async freshToken(workload, ttlMs = 3_600_000) {
       const serviceAccount = workload.id.split('/').at(-1) ?? '';
-      await replaceFile(workload.tokenFile, await mintToken(signet.data, { namespace: 'shop', serviceAccount, ttl }));
+      await replaceFile(workload.tokenFile, await mintToken(signet.data, { namespace: 'shop', serviceAccount, ttlMs }));
     },
     async [Symbol.asyncDispose]() {
       await Promise.all(workloads.map(async ({ envoy }) => envoy[Symbol.asyncDispose]()));
@@ -156,7 +159,7 @@ async function startWorkload(
   folder: string,
   signet: RunningSignet,
   wish: EnvoyWish,
-  tokenTtl: string,
+  tokenTtlMs: number | undefined,
   bootstrapEveryMs: number | undefined,
   apiOf: (namespace: string, serviceAccount: string, pod?: string) => Promise<WorkloadClient>,
 ): Promise<Workload> {
@@ -166,7 +169,12 @@ async function startWorkload(
   await writeFile(serverCaFile, wish.reachedBy?.ca ?? (await serverCa(signet.data)));
   const serverPort = wish.reachedBy?.port ?? signet.grpcPort;
   const tokenFile = join(tokenFolder, 'token');
-  const token = await mintToken(signet.data, { namespace: 'shop', serviceAccount, ttl: tokenTtl, ...(pod ? { pod } : {}) });
+  const token = await mintToken(signet.data, {
+    namespace: 'shop',
+    serviceAccount,
+    ...(tokenTtlMs ? { ttlMs: tokenTtlMs } : {}),
+    ...(pod ? { pod } : {}),
+  });
   await writeFile(tokenFile, token, { mode: 0o600 });
   if (serviceAccount.startsWith('csr-')) await bindKey(`127.0.0.1:${String(serverPort)}`, { tokenFile, keyFolder, serverCaFile });
   const auth = authOf(wish.auth ?? 'google-grpc-token', folder, tokenFile);
@@ -205,9 +213,8 @@ async function startWorkload(
     await envoy.ready();
     const port = await envoy.port('inbound');
     const id = idOf(serviceAccount);
-    await eventually('the first certificate', async () =>
-      (await envoy.identities()).some(({ uris }) => uris.includes(id)) ? true : undefined,
-    );
+    // Not /certs: it also shows the certificate that Envoy shows to Signet.
+    await eventually('the first certificate', async () => ((await envoy.stat('sds.default.update_success')) > 0 ? true : undefined));
     return { id, envoy, port, folder, tokenFile, keyFolder, target: (http) => ({ port, peer: id, http }) };
   } catch (error) {
     const [envoyLog, signetLog] = [(await envoy.log()).slice(-3000), (await signet.log()).slice(-3000)];

@@ -3,6 +3,9 @@ import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { systemClock } from '../../src/base/clock.ts';
+import { openAdminClient, type AdminClient } from '../../src/cli/admin-client.ts';
+import { openDataFolderIssuer } from '../../src/cli/dev-issuer-file.ts';
 import { Hopeless } from './eventually.ts';
 import { endChild, keepTrack, runProgram, type Ran } from './process.ts';
 
@@ -133,14 +136,24 @@ export interface TokenWish {
   readonly serviceAccount: string;
   readonly pod?: string;
   readonly audience?: string;
-  readonly ttl?: string;
+  readonly ttlMs?: number;
 }
 
-/** A token of the development issuer, without a newline. */
+/** A token of the development issuer, made here: a process for each would be most of what a busy machine does. */
 export async function mintToken(data: string, wish: TokenWish): Promise<string> {
-  const { namespace, serviceAccount, pod, audience, ttl } = wish;
-  const more = [pod && ['--pod', pod], audience && ['--audience', audience], ttl && ['--ttl', ttl]].flatMap((pair) => (pair ? pair : []));
-  return signetDone(['token', '--data', data, '--namespace', namespace, '--service-account', serviceAccount, ...more]);
+  const issuer = await openDataFolderIssuer(data, systemClock);
+  const { ttlMs = 3_600_000, audience = 'signet', ...who } = wish;
+  return issuer.mint({ ...who, audience, ttlMs });
+}
+
+/** Asks the admin API once. */
+export async function askAdmin<T>(data: string, ask: (admin: AdminClient) => Promise<T>): Promise<T> {
+  const admin = openAdminClient({ data });
+  try {
+    return await ask(admin);
+  } finally {
+    admin.close();
+  }
 }
 
 /** `signet certs list --json`: every certificate on record. */
