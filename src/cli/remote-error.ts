@@ -16,8 +16,7 @@ export function remoteError(error: unknown, address: string): SignetError {
   const said = harmless(error.details.slice(0, longestMessage));
   if (reason !== undefined) return new SignetError(reason, said, { cause: error });
   const where = address.replace(/^unix:/, '');
-  if (error.code === status.UNAVAILABLE)
-    return new SignetError('AUTHORITY_UNAVAILABLE', `no server answers at ${where} (${whyNot(said)})`, { cause: error });
+  if (error.code === status.UNAVAILABLE) return unreachable(where, whyNot(said), error);
   if (error.code === status.DEADLINE_EXCEEDED)
     return new SignetError('DEADLINE_EXCEEDED', `the server at ${where} did not answer in time`, { cause: error });
   if (error.code === status.CANCELLED) return new SignetError('CANCELLED', 'the call was cancelled', { cause: error });
@@ -27,6 +26,13 @@ export function remoteError(error: unknown, address: string): SignetError {
 
 function isServiceError(error: unknown): error is ServiceError {
   return error instanceof Error && 'code' in error && typeof error.code === 'number' && 'details' in error && 'metadata' in error;
+}
+
+function unreachable(where: string, why: string, cause: Error): SignetError {
+  const text = /certificate|altnames/i.test(why)
+    ? `what answers at ${where} is not the server that was meant (${why}): check the CA file, the host and the server's listen.names`
+    : `no server answers at ${where} (${why})`;
+  return new SignetError('AUTHORITY_UNAVAILABLE', text, { cause });
 }
 
 /** gRPC's text for a connection that failed is long; the system's or TLS's own reason is at its end. */

@@ -1,3 +1,4 @@
+import { formatDuration } from '../base/duration.ts';
 import type { SecretStatus, ServerStatus, StreamStatus } from './admin-messages.ts';
 import { renderTable } from './table.ts';
 import type { Column } from './table.ts';
@@ -16,7 +17,7 @@ export function statusText(status: ServerStatus, terminal: Pick<Terminal, 'color
   const { now } = status;
   const ready = status.ready ? paint.green('ready') : `${paint.red('NOT READY')}: ${harmless(status.detail)}`;
   const head = [
-    `${paint.bold('signet')} ${status.version} (${status.mode})  ${status.trustDomain}  ${ready}  up since ${relativeTime(status.startedAt, now)}`,
+    `${paint.bold('signet')} ${status.version} (${status.mode})  ${status.trustDomain}  ${ready}  up for ${formatDuration(Math.max(0, now - status.startedAt))}`,
     ...status.authorities.map(
       (ca) => `CA       ${ca.name} (${ca.type}): ${ca.canSign ? 'can sign' : paint.red(`can't sign: ${harmless(ca.detail)}`)}`,
     ),

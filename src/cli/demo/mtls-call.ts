@@ -29,6 +29,8 @@ export async function mtlsCall(port: number, peer: string, identity: ClientIdent
         key: identity.key,
         ca: identity.anchors,
         rejectUnauthorized: true,
+        // No SNI: we call an address, and the name is checked below.
+        servername: '',
         // The name in an SVID is its SPIFFE ID. Chain and dates are verified before this is asked.
         checkServerIdentity: (_host, certificate) => {
           serial = certificate.serialNumber.toLowerCase();
