@@ -1,9 +1,11 @@
+import { checkIssuerSettings } from '../../identity/issuer-settings.ts';
 import { isIP } from 'node:net';
 import { dirname, sep } from 'node:path';
 import { isLoopback, isWildcard, splitAddress } from './complete.ts';
 import { longestSocketPath } from './defaults.ts';
 import type { Finding } from './problems.ts';
 import type { Config } from './schema.ts';
+import { issuerSettings } from './settings.ts';
 import { suggest } from './suggest.ts';
 
 export interface CrossChecked {
@@ -56,7 +58,18 @@ function issuers(config: Config, dev: boolean): Finding[] {
       if (issuer[key] !== undefined && !remote) findings.push({ path: [...path, key], message: 'has no use with a jwks file', hint: 'it is for keys that are fetched' });
     }
   }
-  return findings;
+  return findings.length > 0 ? findings : issuerRules(config, dev);
+}
+
+/** What identity/ itself knows of issuers, above all that each owns names that no other can make. */
+function issuerRules(config: Config, dev: boolean): Finding[] {
+  const list = config.identity.issuers;
+  const settings = list.map((issuer) => issuerSettings(dev && issuer.allow.length === 0 ? { ...issuer, allow: ['**'] } : issuer));
+  return checkIssuerSettings(settings).map(({ issuer: id, field, message }) => {
+    const index = list.findIndex((issuer) => issuer.id === id);
+    const key = field === 'keys' ? (list[index]?.jwks === undefined ? 'discovery' : 'jwks') : field;
+    return { path: ['identity', 'issuers', index, key], message };
+  });
 }
 
 function backends(config: Config): Finding[] {

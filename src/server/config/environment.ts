@@ -92,7 +92,13 @@ export function valueOf(text: string, schema: Schema): unknown {
   return text;
 }
 
-const flagNames: Readonly<Record<string, string>> = { data: '--data', 'listen.grpc': '--grpc', 'listen.http': '--http', 'policy.tiers.dev': '--leaf-ttl' };
+const flagNames: Readonly<Record<string, string>> = {
+  data: '--data',
+  trustDomain: '--trust-domain',
+  'listen.grpc': '--grpc',
+  'listen.http': '--http',
+  'policy.tiers.dev': '--leaf-ttl',
+};
 
 /** Flags by the dotted path of their setting. */
 export function flagOverrides(flags: Readonly<Record<string, string | undefined>>, root: Schema, configured: unknown): Override[] {

@@ -80,7 +80,7 @@ describe('a good configuration', () => {
     const env = {
       SIGNET_IDENTITY__ISSUERS__0__AUDIENCES: 'a, b',
       SIGNET_IDENTITY__ISSUERS__0__ALLOW__1: '/ns/shop/**',
-      SIGNET_IDENTITY__ISSUERS__1: '{id: other, issuer: x, jwks: other.json, allow: ["*"]}',
+      SIGNET_IDENTITY__ISSUERS__1: '{id: other, issuer: x, jwks: other.json, path: "/other/{/sub}", allow: ["*"]}',
       SIGNET_POLICY__TIERS__VERY_SHORT: '10s',
       SIGNET_LIMITS__STREAMSPERIDENTITY: '7',
       SIGNET_CA__BACKENDS__BUILTIN__TYPE: 'builtin',
@@ -140,6 +140,8 @@ describe('each kind of mistake', () => {
     { what: 'a bad pattern', text: production.replace('"**"', 'ns/shop'), says: /^signet\.yaml:11:15: identity\.issuers\[0\]\.allow\[0\]: a pattern starts with "\/"/ },
     { what: 'a bad path template', text: production.replace('      allow', '      path: /sa/x{/sub}\n      allow'), says: /identity\.issuers\[0\]\.path: a segment is either plain or one/ },
     { what: 'two issuers of one id', text: production.replace('      allow: ["**"]\n', '      allow: ["**"]\n    - {id: cluster, issuer: y, jwks: z, path: "/other/{/sub}", allow: ["*"]}\n'), says: /^signet\.yaml:12:12: identity\.issuers\[1\]\.id: is the id of an issuer above$/ },
+    { what: 'two issuers that could make the same name', text: production.replace('      allow: ["**"]\n', '      allow: ["**"]\n    - {id: other, issuer: y, jwks: z, path: "/ns/{/team}/x/{/sub}", allow: ["*"]}\n'), says: /^signet\.yaml:12:45: identity\.issuers\[1\]\.path: overlaps issuer "cluster": both can name identities under \/ns\// },
+    { what: 'an issuer of the control plane\'s own names', text: production.replace('      allow', '      path: /signet/{/sub}\n      allow'), says: /identity\.issuers\[0\]\.path: names under \/signet\/ are/ },
     { what: 'no issuer', text: production.replace(/identity:[^]*(?=ca:)/, ''), says: /identity\.issuers: at least one is required/ },
     { what: 'no key encryption', text: production.replace(/ca:[^]*/, ''), says: /ca\.keyEncryption: is required \(for example keyFile/ },
     { what: 'a key beside what it encrypts', text: production.replace('/etc/signet/kek', 'data/kek'), says: /^signet\.yaml:14:14: ca\.keyEncryption\.keyFile: is in the data folder/ },
