@@ -4,7 +4,7 @@ import { type Certificate, parseCertificate } from './certificate.ts';
 import { importPublicKey } from './keys.ts';
 import { nameConstraintFault } from './name-constraints.ts';
 import { purposeOid } from './oids.ts';
-import { signatureHolds } from './signature.ts';
+import { isAcceptedSignature, signatureHolds, signatureName } from './signature.ts';
 
 /** A CA certificate, parsed once, its key imported once and judged. */
 export interface CaCertificate {
@@ -104,6 +104,7 @@ export function issuedFault(child: Certificate, issuer: CaCertificate, signature
   if (child.authorityKeyId !== undefined && ca.subjectKeyId !== undefined && child.authorityKeyId !== ca.subjectKeyId) {
     return `its authority key identifier is not that of ${ca.subjectText}`;
   }
+  if (!isAcceptedSignature(child.signatureAlgorithm)) return `signatures by ${signatureName(child.signatureAlgorithm)} are not accepted`;
   if (!signatureTrusted && !signatureHolds(child.signatureAlgorithm, child.tbs, issuer.publicKey, child.signature)) {
     return `its signature is not by ${ca.subjectText}`;
   }

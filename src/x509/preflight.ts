@@ -4,6 +4,7 @@ import { importPrivateKey, privateKeyPem, sha256Hex } from './keys.ts';
 import type { CheckedAnchors, CheckedChain, CheckedIdentity } from './material.ts';
 import { type CaCertificate, caCertificate, issuedFault, pathError } from './path.ts';
 import { pemEncode } from './pem.ts';
+import { isAcceptedSignature } from './signature.ts';
 
 const maxAnchors = 500;
 /** A directory of at most 200 octets, a slash, 64 hex digits and `.key`. */
@@ -66,7 +67,7 @@ function checkOwnSignature(anchor: CaCertificate): void {
   const selfIssued = certificate.subject.equals(certificate.issuer);
   // Old and new key of one name may certify each other (RFC 4210 §4.4): those are not self-signed.
   const otherKey = certificate.authorityKeyId !== undefined && certificate.authorityKeyId !== certificate.subjectKeyId;
-  if (!selfIssued || otherKey) return;
+  if (!selfIssued || otherKey || !isAcceptedSignature(certificate.signatureAlgorithm)) return;
   const fault = issuedFault(certificate, anchor, false);
   if (fault !== undefined) throw pathError(certificate, fault);
 }

@@ -24,12 +24,22 @@ export function readSignatureAlgorithm(reader: DerReader, refuse: Refuse): strin
   const identifier = reader.enter(tag.sequence);
   const algorithm = identifier.oid();
   const scheme = schemes.get(algorithm);
-  if (!scheme) throw refuse(`signatures by ${refusedSignatureNames.get(algorithm) ?? 'this algorithm'} are not accepted`);
+  if (!scheme) throw refuse(`signatures by ${signatureName(algorithm)} are not accepted`);
   // RFC 4055 §5: NULL with RSA, though readers take its absence; RFC 5758 §3.2 and RFC 8410 §3: absent otherwise.
   if (scheme.keyType === 'rsa' && identifier.more() && identifier.content(tag.null).length !== 0)
     throw identifier.malformed('a NULL with content');
   identifier.finish();
   return algorithm;
+}
+
+/** Whether this is a signature algorithm (OID in hex) that we verify at all. */
+export function isAcceptedSignature(algorithm: string): boolean {
+  return schemes.has(algorithm);
+}
+
+/** For messages. */
+export function signatureName(algorithm: string): string {
+  return refusedSignatureNames.get(algorithm) ?? 'this algorithm';
 }
 
 /** Whether `signature` over `data` is by `key`, with an algorithm that fits the key's type. Never throws. */

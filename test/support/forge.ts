@@ -53,12 +53,14 @@ export interface ForgedCertificate {
   readonly notBefore?: number;
   readonly notAfter?: number;
   readonly extensions: readonly Buffer[];
+  /** Signed by ECDSA with SHA-1, as it once was usual. */
+  readonly sha1?: boolean;
 }
 
 /** A certificate with exactly these fields, signed by a key that need not be anybody's. */
 export function forgeCertificate(forged: ForgedCertificate): Buffer {
   const signer = localSigner(forged.issuerKey);
-  const signatureAlgorithm = encodeSignatureAlgorithm(signer.algorithm);
+  const signatureAlgorithm = forged.sha1 ? sequence(oid('2a8648ce3d0401')) : encodeSignatureAlgorithm(signer.algorithm);
   const tbs = encodeToBeSigned({
     signatureAlgorithm,
     issuer: encodeName('forged', forged.issuerName ?? 'issuer'),
@@ -68,7 +70,7 @@ export function forgeCertificate(forged: ForgedCertificate): Buffer {
     spki: forged.spki,
     extensions: forged.extensions,
   });
-  return completeCertificate(tbs, signatureAlgorithm, signer.sign(tbs));
+  return completeCertificate(tbs, signatureAlgorithm, forged.sha1 ? sign('sha1', tbs, forged.issuerKey) : signer.sign(tbs));
 }
 
 export type ForeignKey = 'P-224' | 'P-521' | 'secp256k1' | 'rsa-1024' | 'rsa-2048' | 'rsa-pss' | 'ed25519' | 'ed448' | 'x25519' | 'dsa';

@@ -117,6 +117,20 @@ describe('a chain', () => {
     );
   });
 
+  test('signed with SHA-1 does not, though its root may be', () => {
+    const ends = { issuerKey: key.privateKey, issuerName: 'old', spki: key.spki };
+    const old = forgeCertificate({ ...ends, subjectName: 'old', extensions: [basicConstraintsExtension({})], sha1: true });
+    const good = forgeCertificate({ ...ends, extensions: [basicConstraintsExtension(false)] });
+    const bad = forgeCertificate({ ...ends, extensions: [basicConstraintsExtension(false)], sha1: true });
+    verifyChain([good], [old], noon);
+    assert.throws(
+      () => {
+        verifyChain([bad], [old], noon);
+      },
+      fault(/ECDSA with SHA-1/),
+    );
+  });
+
   test('with any octet of its leaf changed does not', () => {
     for (let at = 0; at < leaf.length; at++) {
       const changed = Buffer.from(leaf);

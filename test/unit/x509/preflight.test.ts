@@ -119,6 +119,18 @@ describe('anchors', () => {
     });
   }
 
+  test('may have signed themselves with SHA-1, since nobody relies on that signature', () => {
+    const old = forgeCertificate({
+      issuerKey: key.privateKey,
+      issuerName: 'old',
+      subjectName: 'old',
+      spki: key.spki,
+      extensions: [isCa],
+      sha1: true,
+    });
+    assert.equal(checkAnchors([old], noon).certificates.length, 1);
+  });
+
   test('that expired stay, so that time changes no bytes, but one must be valid', () => {
     const [ca] = cas;
     const expired = root({ extensions: [isCa], notBefore: noon - 2 * day, notAfter: noon - day });
