@@ -18,6 +18,8 @@ export interface AuthorityParts {
   readonly seal: KeySeal;
   readonly clock: Clock;
   readonly log: Log;
+  /** Stands before each backend, inside its bound: how tests make a CA hang and fail. */
+  readonly before?: ((authority: Authority) => Authority) | undefined;
 }
 
 /** The configured CA backends by name, each behind a bound of its own. A backend's code is loaded only if it is used. */
@@ -27,7 +29,7 @@ export async function openAuthorities(parts: AuthorityParts): Promise<ReadonlyMa
   try {
     for (const [name, backend] of Object.entries(parts.config.ca.backends)) {
       const authority = await openAuthority(name, backend, parts);
-      opened.set(name, boundAuthority(authority, { concurrency, queue, timeoutMs: timeout }));
+      opened.set(name, boundAuthority(parts.before?.(authority) ?? authority, { concurrency, queue, timeoutMs: timeout }));
     }
   } catch (error) {
     await closeAuthorities(opened);
@@ -54,7 +56,8 @@ async function openAuthority(name: string, backend: BackendConfig, parts: Author
     }
     case 'files': {
       const { openFilesAuthority } = await import('../ca/files/files-authority.ts');
-      const passphrase = backend.passphraseFile === undefined ? undefined : (await readFile(backend.passphraseFile, 'utf8')).replace(/\r?\n$/, '');
+      const passphrase =
+        backend.passphraseFile === undefined ? undefined : (await readFile(backend.passphraseFile, 'utf8')).replace(/\r?\n$/, '');
       return openFilesAuthority({
         name,
         trustDomain,

@@ -11,6 +11,7 @@ import { systemClock } from '../base/clock.ts';
 import { deadlineSignal } from '../base/deadline.ts';
 import { createDeadlineHeap } from '../base/deadline-heap.ts';
 import type { Log } from '../base/log.ts';
+import type { Authority } from '../ca/authority.ts';
 import { openControlPlaneCa } from '../ca/control-plane.ts';
 import { createBindings } from '../issuance/bindings.ts';
 import { createInstanceCertificates } from '../issuance/instance-certificates.ts';
@@ -54,6 +55,13 @@ export interface RunningServer {
   readonly closed: Promise<void>;
 }
 
+export interface StartOptions {
+  readonly dev: boolean;
+  readonly signal?: AbortSignal;
+  /** Stands before each CA backend: how tests make a CA hang and fail. */
+  readonly beforeAuthority?: (authority: Authority) => Authority;
+}
+
 /** How long calls and streams get to end by themselves. */
 const drainMs = 5000;
 
@@ -61,14 +69,11 @@ const drainMs = 5000;
  * Wires the control plane and listens. What was opened before a step that fails is closed again. Throws a SignetError
  * that says what to do: a port that is taken, a folder that isn't ours, a wrong passphrase.
  */
-export async function startServer(
-  config: Config,
-  options: { readonly dev: boolean; readonly signal?: AbortSignal },
-): Promise<RunningServer> {
+export async function startServer(config: Config, options: StartOptions): Promise<RunningServer> {
   const log = createLogger({ level: config.log.level });
   const closing = createClosing(log);
   try {
-    const running = await compose(config, options.dev, log, closing);
+    const running = await compose(config, options, log, closing);
     options.signal?.throwIfAborted();
     return running;
   } catch (error) {
@@ -77,7 +82,8 @@ export async function startServer(
   }
 }
 
-async function compose(config: Config, dev: boolean, log: Log, closing: ReturnType<typeof createClosing>): Promise<RunningServer> {
+async function compose(config: Config, options: StartOptions, log: Log, closing: ReturnType<typeof createClosing>): Promise<RunningServer> {
+  const { dev, beforeAuthority } = options;
   const clock = systemClock;
   const random = Math.random;
   const startedAt = clock.now();
@@ -96,7 +102,7 @@ async function compose(config: Config, dev: boolean, log: Log, closing: ReturnTy
   const { store, folder, seal } = state;
 
   // Who signs, and what is trusted.
-  const authorities = await openAuthorities({ config, trustDomain, state: store.trust, seal, clock, log });
+  const authorities = await openAuthorities({ config, trustDomain, state: store.trust, seal, clock, log, before: beforeAuthority });
   closing.add('authorities', () => closeAuthorities(authorities));
   const trust = await openTrustBundle({ state: store.trust, clock, log });
   closing.add('trust', trust.close);

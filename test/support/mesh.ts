@@ -73,6 +73,8 @@ export interface MeshWish {
   /** More of the configuration file. */
   readonly config?: Readonly<Record<string, unknown>>;
   readonly grpc?: string;
+  /** A server whose CA can be made to hang and to fail, by `signet.authority`. */
+  readonly outages?: boolean;
   /** How often the certificate that an Envoy shows instead of a token is replaced; never when undefined. */
   readonly bootstrapEveryMs?: number;
 }
@@ -96,7 +98,7 @@ export async function startMesh(wish: MeshWish): Promise<Mesh> {
   let signet = await startSignet({
     data: folder.file('data'),
     leafTtl: wish.leafTtl,
-    args: ['--config', configFile],
+    ...(wish.outages ? { outagesWith: configFile } : { args: ['--config', configFile] }),
     ...(wish.grpc ? { grpc: wish.grpc } : {}),
   });
   const workloads: Workload[] = [];

@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -7,9 +8,11 @@ import { systemClock } from '../../src/base/clock.ts';
 import { openAdminClient, type AdminClient } from '../../src/cli/admin-client.ts';
 import { openDataFolderIssuer } from '../../src/cli/dev-issuer-file.ts';
 import { Hopeless } from './eventually.ts';
+import type { AuthorityState } from './outage-server.ts';
 import { endChild, keepTrack, runProgram, type Ran } from './process.ts';
 
 const bin = fileURLToPath(new URL('../../bin/signet.js', import.meta.url));
+const outageServer = fileURLToPath(new URL('./outage-server.ts', import.meta.url));
 const startMs = 60_000;
 
 export interface SignetOptions {
@@ -20,6 +23,8 @@ export interface SignetOptions {
   /** More flags of `signet server`. */
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** Instead of the real program, the one whose CA can be made to fail: the configuration file that it takes. */
+  readonly outagesWith?: string;
 }
 
 export interface RunningSignet extends AsyncDisposable {
@@ -31,6 +36,8 @@ export interface RunningSignet extends AsyncDisposable {
   readonly data: string;
   readonly grpcPort: number;
   log(): Promise<string>;
+  /** What its CA does from now on; only with `outagesWith`. */
+  authority(state: AuthorityState): Promise<void>;
   /** Resolves once the process is gone. */
   kill(signal: NodeJS.Signals): Promise<void>;
   /** A new process on the same folder and the same ports; this one must be gone. */
@@ -53,9 +60,12 @@ export async function startSignet(options: SignetOptions): Promise<RunningSignet
     ...(options.args ?? []),
   ];
   const logFile = `${data}.log`;
-  const child = spawn(process.execPath, [bin, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env } });
+  const child =
+    options.outagesWith === undefined
+      ? spawn(process.execPath, [bin, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env } })
+      : spawn(process.execPath, [outageServer, options.outagesWith, data, leafTtl ?? '1h'], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
   keepTrack(child);
-  child.stderr.pipe(createWriteStream(logFile, { flags: 'a' }));
+  child.stderr?.pipe(createWriteStream(logFile, { flags: 'a' }));
   const log = (): Promise<string> => readFile(logFile, 'utf8').catch(() => '');
   let ready: ReadyLine;
   try {
@@ -69,6 +79,11 @@ export async function startSignet(options: SignetOptions): Promise<RunningSignet
     data,
     log,
     grpcPort: Number(ready.grpc.split(':').at(-1)),
+    async authority(state) {
+      const told = once(child, 'message');
+      child.send(state);
+      await told;
+    },
     kill: async (signal) => endChild(child, signal, 30_000),
     restart: async () => startSignet({ ...options, grpc: ready.grpc, http: ready.http }),
     [Symbol.asyncDispose]: async () => endChild(child, 'SIGTERM', 15_000),

@@ -1,0 +1,44 @@
+/**
+ * `signet server` with a CA that can be made to hang or to fail: the real composition, and one thing before its authority.
+ * Run as a child with an IPC channel, by which it is told what the CA does.
+ */
+import { SignetError } from '../../src/base/errors.ts';
+import type { Authority, SignedChain } from '../../src/ca/authority.ts';
+import { loadConfig } from '../../src/server/config/load.ts';
+import { startServer } from '../../src/server/start.ts';
+
+export type AuthorityState = 'works' | 'hangs' | 'fails';
+
+let state: AuthorityState = 'works';
+process.on('message', (next: AuthorityState) => {
+  state = next;
+  process.send?.(next);
+});
+
+function unreliable(authority: Authority): Authority {
+  return {
+    ...authority,
+    async sign(request, signal): Promise<SignedChain> {
+      if (state === 'fails') throw new SignetError('AUTHORITY_UNAVAILABLE', 'the CA is away');
+      if (state === 'hangs') {
+        await new Promise((_, reject) => {
+          signal.addEventListener('abort', () => {
+            reject(SignetError.from(signal.reason));
+          });
+        });
+      }
+      return authority.sign(request, signal);
+    },
+  };
+}
+
+const [file, data, leafTtl] = process.argv.slice(2);
+const flags = { data, 'listen.grpc': '127.0.0.1:0', 'listen.http': '127.0.0.1:0', 'policy.tiers.dev': leafTtl };
+const config = await loadConfig({ file, env: {}, dev: true, flags });
+const server = await startServer(config, { dev: true, beforeAuthority: unreliable });
+process.stdout.write(`ready pid=${String(process.pid)} grpc=${server.grpcAddress} http=${server.httpAddress} admin=${server.adminPath}\n`);
+process.once('SIGTERM', () => {
+  void server.close().then(() => {
+    process.disconnect();
+  });
+});
