@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { verify } from 'node:crypto';
 import { z } from 'zod';
+import { sequence, unsignedInteger } from '../x509/der-writer.ts';
 import { authenticationFailed } from './authentication-failure.ts';
 import type { JsonObject } from './json-pointer.ts';
 import { isJsonObject } from './json-pointer.ts';
@@ -50,18 +51,42 @@ export function parseCompactJws(token: string): CompactJws {
   const headerEnd = token.indexOf('.');
   const payloadEnd = token.indexOf('.', headerEnd + 1);
   if (headerEnd === -1 || payloadEnd === -1 || token.includes('.', payloadEnd + 1)) throw malformed('a token has three parts');
-  const header = headerSchema.safeParse(decodeJson(token.slice(0, headerEnd), 'header'));
-  if (!header.success)
-    throw malformed(`the header's ${header.error.issues.map((issue) => issue.path.join('.')).join(', ')} is not what we take`);
+  const header = parseHeader(token.slice(0, headerEnd));
   const claims = decodeJson(token.slice(headerEnd + 1, payloadEnd), 'payload');
   const signature = decodePart(token.slice(payloadEnd + 1), 'signature');
   // latin1 is exact: both parts were just seen to be base64url.
   const signingInput = Buffer.from(token.slice(0, payloadEnd), 'latin1');
-  return { algorithm: header.data.alg, keyId: header.data.kid, claims, signingInput, signature };
+  return { algorithm: header.alg, keyId: header.kid, claims, signingInput, signature };
 }
 
 export function verifyJws(jws: CompactJws, scheme: SignatureScheme): boolean {
-  return jws.signature.length === scheme.signatureLength && verify(scheme.digest, jws.signingInput, scheme.key, jws.signature);
+  if (jws.signature.length !== scheme.signatureLength) return false;
+  const signature = scheme.rawEcdsa ? ecdsaDer(jws.signature) : jws.signature;
+  return verify(scheme.digest, jws.signingInput, scheme.key, signature);
+}
+
+/** Ecdsa-Sig-Value (RFC 3279 §2.2.3) of r and s, each half of the bytes. */
+function ecdsaDer(signature: Buffer): Buffer {
+  const half = signature.length / 2;
+  return sequence(unsignedInteger(signature.subarray(0, half)), unsignedInteger(signature.subarray(half)));
+}
+
+type Header = z.infer<typeof headerSchema>;
+
+/** All tokens that one key signs have one header: what it says is remembered, as reading it is a good part of reading a token. */
+const knownHeaders = new Map<string, Header>();
+const mostKnownHeaders = 64;
+
+function parseHeader(part: string): Header {
+  const known = knownHeaders.get(part);
+  if (known) return known;
+  const header = headerSchema.safeParse(decodeJson(part, 'header'));
+  if (!header.success) {
+    throw malformed(`the header's ${header.error.issues.map((issue) => issue.path.join('.')).join(', ')} is not what we take`);
+  }
+  if (knownHeaders.size >= mostKnownHeaders) knownHeaders.clear();
+  knownHeaders.set(part, header.data);
+  return header.data;
 }
 
 /** RFC 7515 §2: base64url without padding. Encoding it again is the check that no character or bit was skipped. */

@@ -79,21 +79,25 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
   const byName = Map.groupBy(issuers, (issuer) => issuer.name);
   const byId = new Map(issuers.map((issuer) => [issuer.id, issuer]));
 
-  /** The issuer whose published key made the signature. Issuers that share an `iss` are told apart by nothing else. */
-  async function verify(jws: CompactJws, signal: AbortSignal): Promise<{ issuer: TokenIssuer; key: VerificationKey }> {
+  function issuersOf(jws: CompactJws): readonly TokenIssuer[] {
     const name = jws.claims['iss'];
     const candidates = typeof name === 'string' ? byName.get(name) : undefined;
     if (!candidates) throw authenticationFailed('unknown-issuer', `iss is ${shown(name)}`);
-    if (!candidates.some((issuer) => issuer.keys.find(jws.keyId))) {
-      const fresh = await Promise.all(candidates.map((issuer) => issuer.keys.refresh(signal)));
-      if (!candidates.some((issuer) => issuer.keys.find(jws.keyId))) {
-        if (fresh.every(Boolean)) throw authenticationFailed('unknown-key', `kid is ${shown(jws.keyId)}`);
-        // The key may well be there to read: the fault is not the bearer's.
-        throw new SignetError('IDENTITY_SOURCE_UNAVAILABLE', 'the keys that would verify this token can not be read now', {
-          retryAfterMs: 1000,
-        });
-      }
-    }
+    return candidates;
+  }
+
+  /** Asks the issuers for a key that none of them has shown yet. */
+  async function learnKey(keyId: string, candidates: readonly TokenIssuer[], signal: AbortSignal): Promise<void> {
+    const fresh = await Promise.all(candidates.map((issuer) => issuer.keys.refresh(signal)));
+    if (candidates.some((issuer) => issuer.keys.find(keyId))) return;
+    if (fresh.every(Boolean)) throw authenticationFailed('unknown-key', `kid is ${shown(keyId)}`);
+    // The key may well be there to read: the fault is not the bearer's.
+    const details = { retryAfterMs: 1000 };
+    throw new SignetError('IDENTITY_SOURCE_UNAVAILABLE', 'the keys that would verify this token can not be read now', details);
+  }
+
+  /** The issuer whose published key made the signature. Issuers that share an `iss` are told apart by nothing else. */
+  function signerOf(jws: CompactJws, candidates: readonly TokenIssuer[]): { issuer: TokenIssuer; key: VerificationKey } {
     const proven: { issuer: TokenIssuer; key: VerificationKey }[] = [];
     for (const issuer of candidates) {
       const key = issuer.keys.find(jws.keyId);
@@ -102,16 +106,16 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
     }
     const [first, ...others] = proven;
     if (!first) throw authenticationFailed('bad-signature', `kid ${shown(jws.keyId)} with ${jws.algorithm} does not verify it`);
-    if (others.length > 0)
+    if (others.length > 0) {
       throw authenticationFailed('ambiguous-issuer', `${proven.map(({ issuer }) => issuer.id).join(', ')} have the same key and iss`);
+    }
     return first;
   }
 
-  async function check(token: string, signal: AbortSignal): Promise<Verified> {
-    const jws = parseCompactJws(token);
-    const { issuer, key } = await verify(jws, signal);
+  function check(jws: CompactJws, candidates: readonly TokenIssuer[], now: number): Verified {
+    const { issuer, key } = signerOf(jws, candidates);
     const claims = readClaims(jws.claims);
-    checkLife(claims, clock.now(), options.maxTokenLifetimeMs);
+    checkLife(claims, now, options.maxTokenLifetimeMs);
     const { spiffeId, instance } = issuer.identify(jws.claims);
     return {
       issuer,
@@ -150,11 +154,14 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
       const cacheKey = hash('sha256', token, 'base64url');
       const hit = cache.get(cacheKey, clock.now());
       if (hit) return toCaller(hit, credentials, clock.now());
-      const verified = await check(token, signal);
+      const jws = parseCompactJws(token);
+      const candidates = issuersOf(jws);
+      // Nothing is waited for where the key is known, which is nearly always.
+      if (!candidates.some((issuer) => issuer.keys.find(jws.keyId))) await learnKey(jws.keyId, candidates, signal);
       const now = clock.now();
+      const verified = check(jws, candidates, now);
       const caller = toCaller(verified, credentials, now);
-      // The key may have been taken out while others were waited for: then its tokens are not to be remembered.
-      if (verified.issuer.keys.has(verified.thumbprint)) cache.set(cacheKey, verified, Math.min(verified.ends, now + longestCachedMs));
+      cache.set(cacheKey, verified, Math.min(verified.ends, now + longestCachedMs));
       return caller;
     },
     stillProved(caller) {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { rm, writeFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
+import { SignetError } from '../../../src/base/errors.ts';
 import { failureReason } from '../../../src/identity/authentication-failure.ts';
 import type { IssuerSettings } from '../../../src/identity/issuer-settings.ts';
 import type { KeySourceLimits } from '../../../src/identity/key-source.ts';
@@ -29,7 +30,7 @@ async function outcome(world: TokenWorld, key: IssuerKey): Promise<string> {
     await world.authenticator.authenticate(withToken(token), noHurry);
     return 'ok';
   } catch (error) {
-    const failure = await failureOf(Promise.reject(error));
+    const failure = await failureOf(Promise.reject(SignetError.from(error)));
     return failureReason(failure) ?? failure.code;
   }
 }
