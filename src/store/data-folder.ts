@@ -1,5 +1,5 @@
 import { accessSync, closeSync, constants, existsSync, fstatSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { SignetError } from '../base/errors.ts';
 import type { TrustDomain } from '../spiffe/id.ts';
@@ -83,7 +83,7 @@ export function openDataFolder(options: {
 /** A handle on the folder: what is checked through it can't be exchanged for another folder meanwhile. */
 function openFolder(directory: string): number {
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeFolder(directory);
     const handle = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
     accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
     return handle;
@@ -93,6 +93,18 @@ function openFolder(directory: string): number {
       `the data folder ${directory} can't be made or written to (${reasonOf(error)}): give a folder that this user may write to`,
       { cause: error },
     );
+  }
+}
+
+/** With the folders above it. Node's own recursive mkdir never returns below /proc, where mkdir says ENOENT of a folder that is there. */
+function makeFolder(directory: string): void {
+  if (existsSync(directory)) return;
+  if (!existsSync(dirname(directory))) makeFolder(dirname(directory));
+  try {
+    mkdirSync(directory, { mode: 0o700 });
+  } catch (error) {
+    // Another server that starts at this moment may have been first.
+    if (!existsSync(directory)) throw error;
   }
 }
 

@@ -1,7 +1,7 @@
-import { hash } from 'node:crypto';
 import type { DatabaseSync } from 'node:sqlite';
 import type { Log } from '../../base/log.ts';
 import type { IssuedRecord } from '../store.ts';
+import { nameHash } from './name-hash.ts';
 import { integer, optionalInteger, text } from './row.ts';
 
 /** What the index needs to know of a record. */
@@ -17,6 +17,8 @@ export interface IssuedIndex {
   tailId(serial: string): number | undefined;
   tailHas(spiffeId: string, instance: string): boolean;
   tailUnexpired(at: number): number;
+  /** The keys of a bearer in issued_by_bearer. */
+  bearerKeys(spiffeId: string, instance: string): readonly [identity: number, instance: number];
   /** Resolves when every row added so far is in the index tables. */
   settle(): Promise<void>;
   close(): void;
@@ -51,14 +53,6 @@ export function serialKey(serial: string): number {
   return Number.parseInt(serial.slice(0, 12), 16);
 }
 
-export function identityKey(spiffeId: string): number {
-  return hash('sha256', spiffeId, 'buffer').readUIntBE(0, 6);
-}
-
-export function instanceKey(instance: string): number {
-  return instance === '' ? 0 : hash('sha256', instance, 'buffer').readUInt32BE(0);
-}
-
 // The store refuses a line feed in either half.
 function bearerOf(spiffeId: string, instance: string): string {
   return `${spiffeId}\n${instance}`;
@@ -74,9 +68,10 @@ function emptyTail(): Tail {
  * inserts are idempotent: a crash midway repeats the batch after the next start.
  */
 export function openIssuedIndex(db: DatabaseSync, log: Log): IssuedIndex {
-  const mark = db.prepare('SELECT indexed_to, newest FROM issued_mark').get() ?? {};
+  const mark = db.prepare('SELECT indexed_to, newest, seed FROM issued_mark').get() ?? {};
   let indexedTo = integer(mark, 'indexed_to');
   let newest = optionalInteger(mark, 'newest');
+  const seed = integer(mark, 'seed');
   let current = emptyTail();
   let settling: Tail | undefined;
   let running: Promise<void> | undefined;
@@ -85,6 +80,8 @@ export function openIssuedIndex(db: DatabaseSync, log: Log): IssuedIndex {
   const bySerial = db.prepare('INSERT OR IGNORE INTO issued_by_serial VALUES (?, ?)');
   const byBearer = db.prepare('INSERT OR IGNORE INTO issued_by_bearer VALUES (?, ?, ?)');
   const byEnd = db.prepare('INSERT OR IGNORE INTO issued_by_end VALUES (?, ?)');
+  const begin = db.prepare('BEGIN IMMEDIATE');
+  const commit = db.prepare('COMMIT');
   const setMark = db.prepare('UPDATE issued_mark SET indexed_to = ?, newest = ?');
   const orders: readonly { compare: (a: Entry, b: Entry) => number; insert: (entry: Entry) => void }[] = [
     { compare: (a, b) => a.serial - b.serial, insert: (entry) => void bySerial.run(entry.serial, entry.id) },
@@ -99,9 +96,9 @@ export function openIssuedIndex(db: DatabaseSync, log: Log): IssuedIndex {
   function withoutSync(work: () => void): void {
     db.exec('PRAGMA synchronous = NORMAL');
     try {
-      db.exec('BEGIN IMMEDIATE');
+      begin.run();
       work();
-      db.exec('COMMIT');
+      commit.run();
     } catch (error) {
       if (db.isTransaction) db.exec('ROLLBACK');
       throw error;
@@ -142,8 +139,13 @@ export function openIssuedIndex(db: DatabaseSync, log: Log): IssuedIndex {
     }
   }
 
+  function bearerKeys(spiffeId: string, instance: string): readonly [number, number] {
+    return [nameHash(spiffeId, seed), nameHash(instance, seed)];
+  }
+
   function note(id: number, { serial, spiffeId, instance, notAfter, issuedAt }: IndexedFields): void {
-    current.entries.push({ id, serial: serialKey(serial), identity: identityKey(spiffeId), instance: instanceKey(instance), notAfter });
+    const [identity, ofInstance] = bearerKeys(spiffeId, instance);
+    current.entries.push({ id, serial: serialKey(serial), identity, instance: ofInstance, notAfter });
     current.ids.set(serial, id);
     current.bearers.add(bearerOf(spiffeId, instance));
     newest = Math.max(newest ?? issuedAt, issuedAt);
@@ -186,6 +188,7 @@ export function openIssuedIndex(db: DatabaseSync, log: Log): IssuedIndex {
       const count = (tail: Tail | undefined): number => tail?.entries.reduce((n, { notAfter }) => n + (notAfter > at ? 1 : 0), 0) ?? 0;
       return count(current) + count(settling);
     },
+    bearerKeys,
     settle,
     close() {
       closed = true;

@@ -5,7 +5,7 @@ import type { IssuedQuery, IssuedRecord, Page, Store } from '../store.ts';
 import { checkLimit, page, rowsBefore } from './cursor.ts';
 import { answer, storeFailure } from './failure.ts';
 import type { GroupCommit } from './group-commit.ts';
-import { identityKey, instanceKey, openIssuedIndex, serialKey } from './issued-index.ts';
+import { openIssuedIndex, serialKey } from './issued-index.ts';
 import { createOrigins } from './issued-origin.ts';
 import { blob, integer, text } from './row.ts';
 import type { Row } from './row.ts';
@@ -63,7 +63,7 @@ export function openIssuedTable(db: DatabaseSync, commits: GroupCommit, log: Log
 
   function has(spiffeId: string, instance: string): boolean {
     if (index.tailHas(spiffeId, instance)) return true;
-    return anyOfBearer.get(identityKey(spiffeId), instanceKey(instance), spiffeId, instance) !== undefined;
+    return anyOfBearer.get(...index.bearerKeys(spiffeId, instance), spiffeId, instance) !== undefined;
   }
 
   function record(row: Row): IssuedRecord {
@@ -146,10 +146,11 @@ export function openIssuedTable(db: DatabaseSync, commits: GroupCommit, log: Log
       // CROSS JOIN keeps SQLite from turning the join around (https://www.sqlite.org/optoverview.html#crossjoin).
       from = 'issued_by_bearer k CROSS JOIN issued i ON i.id = k.id';
       conditions.push('k.identity = :identity', 'k.id > :above', 'k.id < :below');
-      parameters['identity'] = identityKey(query.spiffeId);
+      const [identity, instance] = index.bearerKeys(query.spiffeId, query.instance ?? '');
+      parameters['identity'] = identity;
       if (query.instance !== undefined) {
         conditions.push('k.instance = :instanceKey');
-        parameters['instanceKey'] = instanceKey(query.instance);
+        parameters['instanceKey'] = instance;
       }
     } else if (indexed && query.unexpiredAt !== undefined) {
       from = 'issued_by_end k CROSS JOIN issued i ON i.id = k.id';
@@ -181,7 +182,7 @@ export function openIssuedTable(db: DatabaseSync, commits: GroupCommit, log: Log
       const id = integer(row, 'id');
       deleteRow.run(id);
       deleteSerial.run(serialKey(text(row, 'serial')), id);
-      deleteBearer.run(identityKey(text(row, 'spiffe_id')), instanceKey(text(row, 'instance')), id);
+      deleteBearer.run(...index.bearerKeys(text(row, 'spiffe_id'), text(row, 'instance')), id);
       deleteEnd.run(integer(row, 'not_after'), id);
     }
     return rows.length;

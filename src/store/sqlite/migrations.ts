@@ -7,7 +7,7 @@ import { integer } from './row.ts';
  *
  * `issued` is append-shaped: it has no index but its rowid, because each keyed insert in a transaction of few rows writes
  * a page of its own. Its indexes are the three tables below it, filled in large sorted batches (issued-index.ts).
- * Their keys are hashes or prefixes of 32 to 48 bits; every hit is verified against the row.
+ * Their keys are hashes or prefixes of 48 bits; every hit is verified against the row.
  */
 const migrations: readonly string[] = [
   `
@@ -41,8 +41,8 @@ const migrations: readonly string[] = [
     PRIMARY KEY (identity, instance, id)
   ) STRICT, WITHOUT ROWID;
   CREATE TABLE issued_by_end (not_after INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (not_after, id)) STRICT, WITHOUT ROWID;
-  CREATE TABLE issued_mark (one INTEGER PRIMARY KEY CHECK (one = 1), indexed_to INTEGER NOT NULL, newest INTEGER) STRICT;
-  INSERT INTO issued_mark VALUES (1, 0, NULL);
+  CREATE TABLE issued_mark (one INTEGER PRIMARY KEY CHECK (one = 1), indexed_to INTEGER NOT NULL, newest INTEGER, seed INTEGER NOT NULL) STRICT;
+  INSERT INTO issued_mark VALUES (1, 0, NULL, random() & 0x7fffffff);
 
   CREATE TABLE binding (
     spiffe_id TEXT NOT NULL,

@@ -4,6 +4,7 @@ import { describe, it } from 'node:test';
 import { SignetError } from '../../../src/base/errors.ts';
 import { openBuiltinAuthority } from '../../../src/ca/builtin/builtin-authority.ts';
 import type { BuiltinAuthorityOptions } from '../../../src/ca/builtin/builtin-authority.ts';
+import type { Authority } from '../../../src/ca/authority.ts';
 import type { CaState } from '../../../src/ca/ca-state.ts';
 import { keySealFromKey, newKeyEncryptionKey } from '../../../src/ca/key-seal.ts';
 import { systemClock } from '../../../src/base/clock.ts';
@@ -113,7 +114,7 @@ describe('the built-in CA', () => {
     clock.advance(182 * day);
     assert.equal((await ask()).issuerKeyId, first.issuerKeyId, 'not before half-life');
     clock.advance(2 * day);
-    await untilChanged(authority.onChange, () => ask());
+    await untilChanged(authority, ask);
     const second = await ask();
     assert.notEqual(second.issuerKeyId, first.issuerKeyId);
     assert.deepEqual(await authority.anchors(never), root);
@@ -149,8 +150,8 @@ describe('the built-in CA', () => {
     clock.advance(200 * day);
     const ask = (from: typeof one) => () =>
       from.sign(signingRequest(trustDomain, { notBefore: clock.now(), notAfter: clock.now() + day }), never);
-    await untilChanged(one.onChange, ask(one));
-    await untilChanged(two.onChange, ask(two));
+    await untilChanged(one, ask(one));
+    await untilChanged(two, ask(two));
     assert.equal((await ask(one)()).issuerKeyId, (await ask(two)()).issuerKeyId);
     assert.equal(state.documents.get('ca/backend/builtin')?.epoch, 2);
     await one.close();
@@ -183,7 +184,7 @@ describe('the built-in CA', () => {
     assert.equal((await authority.health(never)).canSign, true);
     broken = false;
     clock.advance(day);
-    await untilChanged(authority.onChange, ask);
+    await untilChanged(authority, ask);
     assert.notEqual((await ask()).issuerKeyId, before.issuerKeyId);
     await authority.close();
   });
@@ -224,9 +225,9 @@ describe('the built-in CA', () => {
 });
 
 /** Asks, which begins a renewal that is due, and waits until it is through. */
-async function untilChanged(onChange: (listener: () => void) => () => void, ask: () => Promise<unknown>): Promise<void> {
+async function untilChanged(authority: Authority, ask: () => Promise<unknown>): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<undefined>();
-  const stop = onChange(() => {
+  const stop = authority.onChange(() => {
     resolve(undefined);
   });
   await ask();
