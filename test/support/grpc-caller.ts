@@ -81,7 +81,8 @@ function isMessage(definition: AnyDefinition | undefined): definition is Message
   return definition !== undefined && 'deserialize' in definition;
 }
 
-function infoOf(metadata: grpc.Metadata): { reason: string | undefined; domain: string | undefined } {
+/** ErrorInfo in the trailers of a failed call. */
+export function infoOf(metadata: grpc.Metadata): { reason: string | undefined; domain: string | undefined } {
   const [trailer] = metadata.get('grpc-status-details-bin');
   const status = rich['google.rpc.Status'];
   const info = rich['google.rpc.ErrorInfo'];
