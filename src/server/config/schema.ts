@@ -147,8 +147,8 @@ const policy = z.strictObject({
     .array(
       z.strictObject({
         match: pattern().describe('A pattern over the SPIFFE path.'),
-        tier: z.string().optional(),
-        backend: z.string().optional(),
+        tier: z.string().optional().describe('A name of `policy.tiers`. Default: that of `policy.defaults`.'),
+        backend: z.string().optional().describe('A name of `ca.backends`. Default: `ca.default`.'),
       }),
     )
     .max(10_000)
@@ -158,9 +158,9 @@ const policy = z.strictObject({
     .array(
       z.strictObject({
         match: pattern().describe('A pattern over the SPIFFE path.'),
-        mode: keyMode,
-        keyDirectories: keyDirectories().optional(),
-        keyMaxAge: keyMaxAge().optional(),
+        mode: keyMode.describe('`csr`: the workload holds its key and sends a CSR. `server`: this server makes it and streams it. `agent`: an agent on the node holds it.'),
+        keyDirectories: keyDirectories().optional().describe('As in `policy.defaults`, whose value holds if left out.'),
+        keyMaxAge: keyMaxAge().optional().describe('Likewise.'),
       }),
     )
     .max(10_000)
@@ -168,8 +168,8 @@ const policy = z.strictObject({
     .describe('Who holds the private key, by identity; the first match wins. It is never inferred.'),
   defaults: z
     .strictObject({
-      tier: z.string().prefault(defaults.policy.tier),
-      keyMode: keyMode.prefault(defaults.policy.keyMode),
+      tier: z.string().prefault(defaults.policy.tier).describe('A name of `policy.tiers`.'),
+      keyMode: keyMode.prefault(defaults.policy.keyMode).describe('Who holds the private key.'),
       keyDirectories: keyDirectories().prefault([...defaults.policy.keyDirectories]).describe('Folders on Envoy\'s host under which a bound key may be.'),
       keyMaxAge: keyMaxAge().prefault(defaults.policy.keyMaxAge).describe('How long one key may be re-signed.'),
     })
@@ -209,7 +209,7 @@ export const configSchema = z.strictObject({
   ca: ca.prefault({}),
   policy: policy.prefault({}),
   store: store.prefault({ type: 'sqlite' }),
-  log: z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).prefault(defaults.log.level) }).prefault({}),
+  log: z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).prefault(defaults.log.level).describe('The least that is logged, as JSON lines on stderr.') }).prefault({}),
   limits: limits.prefault({}),
 });
 
