@@ -37,6 +37,7 @@ import { openDenials } from './denials.ts';
 import { connectionGraceFor, openGrpcListener } from './grpc-listener.ts';
 import { openHttpListener } from './http-listener.ts';
 import { openIdentity } from './identity.ts';
+import { openKnownIntermediates } from './known-intermediates.ts';
 import { createObservation } from './observation.ts';
 import { createReadiness } from './readiness.ts';
 import { createRecorder } from './recorder.ts';
@@ -119,7 +120,8 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
 
   // From request to certificate, and again at half-life.
   const recorder = createRecorder(store);
-  const issuer = observation.issuing(
+  const intermediates = await openKnownIntermediates(store.trust, log);
+  const signing = intermediates.learning(
     createIssuer({
       policy,
       authorities,
@@ -136,6 +138,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
       },
     }),
   );
+  const issuer = observation.issuing(signing);
   const bindings = createBindings({ store: store.bindings, issued: store.issued, policy, recorder, clock, log });
   const certificates = createInstanceCertificates({ issuer, bindings, policy, clock, log });
   closing.add('certificates', certificates.close);
@@ -157,13 +160,14 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   });
 
   // The doors.
-  const authenticator = observation.authenticating(identity.authenticator);
+  const authenticator = observation.authenticating(intermediates.completing(identity.authenticator));
   const sds = createSdsService({
     source: createSecretSource({ trustDomain, identityFeed: certificates.feed, bundle: trust }),
     admission: createAdmission({
       authenticator,
       policy,
       denials,
+      onTrustChange: trust.subscribe,
       credentials: (call) => credentialsFrom(call, identity.audiences.signet),
     }),
     deliveries: observation.delivering(ledger),
