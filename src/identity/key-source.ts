@@ -8,7 +8,6 @@ import type { Log } from '../base/log.ts';
 import type { IssuerSettings } from './issuer-settings.ts';
 import type { JwkSet, VerificationKey } from './jwk-set.ts';
 import { longestKeySet, parseJwkSet } from './jwk-set.ts';
-import { discoverKeySet, downloadKeySet } from './key-download.ts';
 import { keyPlace } from './key-location.ts';
 import { readSmallFile } from './small-file.ts';
 
@@ -87,6 +86,9 @@ export function createKeySource(issuer: IssuerSettings, context: KeySourceContex
   let failures = 0;
   let inFlight: Promise<boolean> | undefined;
 
+  // An HTTP client takes longer to load than all of this folder, and many servers have their keys in files.
+  const downloader = () => import('./key-download.ts');
+
   async function read(signal: AbortSignal): Promise<string> {
     switch (place.kind) {
       case 'inline':
@@ -94,9 +96,9 @@ export function createKeySource(issuer: IssuerSettings, context: KeySourceContex
       case 'file':
         return (await abortable(readSmallFile(place.path, longestKeySet), deadlineSignal(limits.timeoutMs, signal))).toString('utf8');
       case 'url':
-        return downloadKeySet(place.url, download, signal);
+        return (await downloader()).downloadKeySet(place.url, download, signal);
       case 'discovery':
-        return discoverKeySet(place.url, download, signal);
+        return (await downloader()).discoverKeySet(place.url, download, signal);
     }
   }
 

@@ -19,11 +19,17 @@ const probeMs = 1000;
  * A socket left over from a server that died is removed, so call this only while holding the data folder's lock.
  * Throws CONFIG_INVALID.
  */
-export async function openAdminListener(options: { readonly path: string; readonly register: (server: Server) => void }): Promise<AdminListener> {
+export async function openAdminListener(options: {
+  readonly path: string;
+  readonly register: (server: Server) => void;
+}): Promise<AdminListener> {
   const { path } = options;
   const size = Buffer.byteLength(path);
   if (size > longestSocketPath) {
-    throw new SignetError('CONFIG_INVALID', `listen.admin: a unix socket's path has at most ${String(longestSocketPath)} bytes, ${path} has ${String(size)}: choose a shorter data folder`);
+    throw new SignetError(
+      'CONFIG_INVALID',
+      `listen.admin: a unix socket's path has at most ${String(longestSocketPath)} bytes, ${path} has ${String(size)}: choose a shorter data folder`,
+    );
   }
   await checkFolder(dirname(path));
   await removeStale(path);
@@ -49,7 +55,10 @@ async function checkFolder(folder: string): Promise<void> {
   }
   if (!stats.isDirectory()) throw new SignetError('CONFIG_INVALID', `listen.admin: ${folder} is not a folder`);
   if ((stats.mode & 0o077) !== 0) {
-    throw new SignetError('CONFIG_INVALID', `listen.admin: others may enter ${folder}, and whoever may is an operator: chmod 0700 ${folder}, or choose another folder`);
+    throw new SignetError(
+      'CONFIG_INVALID',
+      `listen.admin: others may enter ${folder}, and whoever may is an operator: chmod 0700 ${folder}, or choose another folder`,
+    );
   }
 }
 

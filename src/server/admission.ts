@@ -8,12 +8,14 @@ export interface AdmissionParts {
   readonly authenticator: Authenticator;
   readonly policy: Policy;
   readonly denials: Pick<Denials, 'onChange'>;
+  /** Roots come and go: those who came by a certificate are judged by them again. */
+  readonly onTrustChange: (listener: () => void) => () => void;
   /** Metadata and the verified TLS peer to credentials; undefined token where none was shown. */
   readonly credentials: (call: { readonly metadata: ReadonlyMap<string, string>; readonly peerChain: readonly Buffer[] }) => Credentials;
 }
 
 /** Who may open and keep an SDS stream: proved, still proved, and still allowed. */
-export function createAdmission({ authenticator, policy, denials, credentials }: AdmissionParts): Admission {
+export function createAdmission({ authenticator, policy, denials, onTrustChange, credentials }: AdmissionParts): Admission {
   return {
     async authenticate(call, signal) {
       const caller = await authenticator.authenticate(credentials(call), signal);
@@ -29,7 +31,7 @@ export function createAdmission({ authenticator, policy, denials, credentials }:
       return authenticator.stillProved(caller) ? undefined : new SignetError('UNAUTHENTICATED', 'the credential has ended');
     },
     onChange(listener) {
-      const stops = [authenticator.onChange(listener), denials.onChange(listener)];
+      const stops = [authenticator.onChange(listener), denials.onChange(listener), onTrustChange(listener)];
       return () => {
         for (const stop of stops) stop();
       };

@@ -32,7 +32,13 @@ const requestTimeoutMs = 10_000;
 export async function openHttpListener(options: HttpListenerOptions): Promise<HttpListener> {
   const { log } = options;
   const server = createServer(
-    { maxHeaderSize: 8 * 1024, requestTimeout: requestTimeoutMs, headersTimeout: requestTimeoutMs, keepAliveTimeout: 30_000, connectionsCheckingInterval: 5000 },
+    {
+      maxHeaderSize: 8 * 1024,
+      requestTimeout: requestTimeoutMs,
+      headersTimeout: requestTimeoutMs,
+      keepAliveTimeout: 30_000,
+      connectionsCheckingInterval: 5000,
+    },
     (request, response) => {
       answer(request, options).then(
         (given) => {

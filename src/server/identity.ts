@@ -9,7 +9,7 @@ import type { IssuerSettings } from '../identity/issuer-settings.ts';
 import type { TokenAuthenticator } from '../identity/token-authenticator.ts';
 import { createTokenAuthenticator } from '../identity/token-authenticator.ts';
 import type { TrustDomain } from '../spiffe/id.ts';
-import { createFile, replaceFile } from '../store/atomic-file.ts';
+import { createFile } from '../store/atomic-file.ts';
 import type { DataFolder } from '../store/data-folder.ts';
 import type { Store } from '../store/store.ts';
 import type { TrustBundle } from '../trust/trust-bundle.ts';
@@ -71,7 +71,5 @@ function withAllowDefault(settings: IssuerSettings, dev: boolean): IssuerSetting
 async function devIssuer(folder: DataFolder, clock: Clock): Promise<IssuerSettings> {
   createFile(folder.issuerKey, createDevIssuerKey());
   const issuer = openDevIssuer(await readFile(folder.issuerKey, 'utf8'), { clock });
-  const jwksFile = `${folder.issuerKey}.jwks.json`;
-  replaceFile(jwksFile, JSON.stringify(issuer.jwks()));
-  return devIssuerSettings({ issuer: issuer.issuer, jwksFile });
+  return devIssuerSettings({ issuer: issuer.issuer, jwks: issuer.jwks() });
 }

@@ -10,5 +10,9 @@ const reasons: Readonly<Record<string, string>> = {
 /** Why a listener can't start, in words that say which setting to change. */
 export function listenError(setting: string, address: string, error: unknown): SignetError {
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  return new SignetError('CONFIG_INVALID', `${setting}: can't listen on ${address}: ${reasons[code] ?? (code === '' ? 'unknown error' : code)}`, { cause: error });
+  return new SignetError(
+    'CONFIG_INVALID',
+    `${setting}: can't listen on ${address}: ${reasons[code] ?? (code === '' ? 'unknown error' : code)}`,
+    { cause: error },
+  );
 }

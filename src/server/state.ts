@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
-import { randomBytes } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { KeySeal } from '../ca/key-seal.ts';
+import { newKeyEncryptionKey } from '../ca/key-seal.ts';
 import type { KeySecret } from '../ca/open-key-seal.ts';
 import { openKeySeal } from '../ca/open-key-seal.ts';
 import type { TrustDomain } from '../spiffe/id.ts';
@@ -68,7 +68,7 @@ async function keySecret(config: Config, folder: DataFolder): Promise<KeySecret>
     return { key: key.trim() };
   }
   // config/cross-check.ts requires one of the three outside dev mode; a data folder of the other mode is refused above.
-  createFile(folder.kek, `${randomBytes(32).toString('base64')}\n`);
+  createFile(folder.kek, `${newKeyEncryptionKey()}\n`);
   return { key: await readSecret('the development key-encryption key', folder.kek) };
 }
 

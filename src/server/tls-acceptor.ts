@@ -61,7 +61,7 @@ export async function openTlsAcceptor(options: TlsAcceptorOptions): Promise<TlsA
     socket.destroy();
   });
   server.on('secureConnection', (socket) => {
-    socket.on('error', (error) => {
+    socket.on('error', (error: Error) => {
       log.debug({ err: error }, 'TLS connection failed');
     });
     if (socket.alpnProtocol !== 'h2') {
@@ -76,7 +76,7 @@ export async function openTlsAcceptor(options: TlsAcceptorOptions): Promise<TlsA
     options.onConnection(socket);
   });
   await listening(server, options.host, options.port);
-  server.on('error', (error) => {
+  server.on('error', (error: Error) => {
     log.error({ err: error }, 'the gRPC listener failed');
   });
   return {

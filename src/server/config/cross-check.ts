@@ -16,7 +16,13 @@ export interface CrossChecked {
 /** What no single setting can tell of itself. */
 export function crossCheck(config: Config, options: { readonly dev: boolean }): CrossChecked {
   return {
-    faults: [...listeners(config), ...issuers(config, options.dev), ...backends(config), ...keyEncryption(config, options.dev), ...policy(config)],
+    faults: [
+      ...listeners(config),
+      ...issuers(config, options.dev),
+      ...backends(config),
+      ...keyEncryption(config, options.dev),
+      ...policy(config),
+    ],
     warnings: exposure(config, options.dev),
   };
 }
@@ -24,7 +30,8 @@ export function crossCheck(config: Config, options: { readonly dev: boolean }): 
 function listeners(config: Config): Finding[] {
   const findings: Finding[] = [];
   const { grpc, http, admin, names } = config.listen;
-  if (splitAddress(grpc).port !== 0 && grpc === http) findings.push({ path: ['listen', 'http'], message: 'is the same as listen.grpc', hint: 'give each a port of its own' });
+  if (splitAddress(grpc).port !== 0 && grpc === http)
+    findings.push({ path: ['listen', 'http'], message: 'is the same as listen.grpc', hint: 'give each a port of its own' });
   if (Buffer.byteLength(admin) > longestSocketPath) {
     findings.push({
       path: ['listen', 'admin'],
@@ -33,10 +40,16 @@ function listeners(config: Config): Finding[] {
     });
   }
   if (names.length === 0) {
-    findings.push({ path: ['listen', 'names'], message: 'is required when listen.grpc is on every address', hint: 'the DNS names and IP addresses under which clients reach this server' });
+    findings.push({
+      path: ['listen', 'names'],
+      message: 'is required when listen.grpc is on every address',
+      hint: 'the DNS names and IP addresses under which clients reach this server',
+    });
   }
   for (const [i, name] of names.entries()) {
-    const isName = /^(?:\*\.)?(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$/.test(name);
+    const isName = /^(?:\*\.)?(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$/.test(
+      name,
+    );
     if (isIP(name) === 0 && !isName) findings.push({ path: ['listen', 'names', i], message: 'is neither a DNS name nor an IP address' });
   }
   return findings;
@@ -45,17 +58,32 @@ function listeners(config: Config): Finding[] {
 function issuers(config: Config, dev: boolean): Finding[] {
   const findings: Finding[] = [];
   const list = config.identity.issuers;
-  if (list.length === 0 && !dev) findings.push({ path: ['identity', 'issuers'], message: 'at least one is required', hint: 'without one nobody can prove who they are; --dev has an issuer of its own' });
+  if (list.length === 0 && !dev)
+    findings.push({
+      path: ['identity', 'issuers'],
+      message: 'at least one is required',
+      hint: 'without one nobody can prove who they are; --dev has an issuer of its own',
+    });
   for (const [i, issuer] of list.entries()) {
     const path = ['identity', 'issuers', i] as const;
     if (list.findIndex(({ id }) => id === issuer.id) < i) findings.push({ path: [...path, 'id'], message: 'is the id of an issuer above' });
     if ((issuer.jwks === undefined) === (issuer.discovery === undefined)) {
-      findings.push({ path, message: issuer.jwks === undefined ? 'needs jwks or discovery: where its public keys are' : 'has both jwks and discovery', hint: 'give exactly one of them' });
+      findings.push({
+        path,
+        message: issuer.jwks === undefined ? 'needs jwks or discovery: where its public keys are' : 'has both jwks and discovery',
+        hint: 'give exactly one of them',
+      });
     }
-    if (issuer.allow.length === 0 && !dev) findings.push({ path: [...path, 'allow'], message: 'is required', hint: 'patterns of the identities that this issuer may speak for; "**" for all' });
+    if (issuer.allow.length === 0 && !dev)
+      findings.push({
+        path: [...path, 'allow'],
+        message: 'is required',
+        hint: 'patterns of the identities that this issuer may speak for; "**" for all',
+      });
     const remote = issuer.discovery !== undefined || (issuer.jwks?.startsWith('https://') ?? false);
     for (const key of ['caFile', 'tokenFile'] as const) {
-      if (issuer[key] !== undefined && !remote) findings.push({ path: [...path, key], message: 'has no use with a jwks file', hint: 'it is for keys that are fetched' });
+      if (issuer[key] !== undefined && !remote)
+        findings.push({ path: [...path, key], message: 'has no use with a jwks file', hint: 'it is for keys that are fetched' });
     }
   }
   return findings.length > 0 ? findings : issuerRules(config, dev);
@@ -75,7 +103,8 @@ function issuerRules(config: Config, dev: boolean): Finding[] {
 function backends(config: Config): Finding[] {
   const names = Object.keys(config.ca.backends);
   if (names.length === 0) return [{ path: ['ca', 'backends'], message: 'at least one is required' }];
-  if (config.ca.default === '') return [{ path: ['ca', 'default'], message: 'is required when there are several backends', hint: `one of ${names.join(', ')}` }];
+  if (config.ca.default === '')
+    return [{ path: ['ca', 'default'], message: 'is required when there are several backends', hint: `one of ${names.join(', ')}` }];
   const findings: Finding[] = missing(['ca', 'default'], config.ca.default, names, 'backend');
   if (Object.values(config.ca.backends).filter(({ type }) => type === 'builtin').length > 1) {
     findings.push({ path: ['ca', 'backends'], message: 'only one backend may be builtin' });
@@ -88,15 +117,24 @@ function keyEncryption(config: Config, dev: boolean): Finding[] {
   const { keyFile, keyEnvironment, passphraseFile } = config.ca.keyEncryption;
   const given = [keyFile, keyEnvironment, passphraseFile].filter((value) => value !== undefined).length;
   const findings: Finding[] = [];
-  if (given > 1) findings.push({ path, message: 'has more than one of keyFile, keyEnvironment and passphraseFile', hint: 'give exactly one' });
+  if (given > 1)
+    findings.push({ path, message: 'has more than one of keyFile, keyEnvironment and passphraseFile', hint: 'give exactly one' });
   if (given === 0 && !dev) {
-    findings.push({ path, message: 'is required', hint: 'for example keyFile: /etc/signet/key-encryption.key, made by: head -c32 /dev/urandom | base64 -w0' });
+    findings.push({
+      path,
+      message: 'is required',
+      hint: 'for example keyFile: /etc/signet/key-encryption.key, made by: head -c32 /dev/urandom | base64 -w0',
+    });
   }
   // A copy of the data folder must not be a copy of the CA.
   for (const key of ['keyFile', 'passphraseFile'] as const) {
     const file = config.ca.keyEncryption[key];
     if (file !== undefined && !dev && (dirname(file) + sep).startsWith(config.data + sep)) {
-      findings.push({ path: [...path, key], message: 'is in the data folder, beside what it encrypts', hint: 'keep it elsewhere, so that a copy of the folder is not a copy of the CA' });
+      findings.push({
+        path: [...path, key],
+        message: 'is in the data folder, beside what it encrypts',
+        hint: 'keep it elsewhere, so that a copy of the folder is not a copy of the CA',
+      });
     }
   }
   return findings;
@@ -117,16 +155,27 @@ function policy(config: Config): Finding[] {
 function missing(path: Finding['path'], name: string, known: readonly string[], what: string): Finding[] {
   if (known.includes(name)) return [];
   const meant = suggest(name, known);
-  return [{ path, message: `there is no ${what} of that name`, hint: meant === undefined ? `one of ${known.join(', ')}` : `did you mean "${meant}"?` }];
+  return [
+    {
+      path,
+      message: `there is no ${what} of that name`,
+      hint: meant === undefined ? `one of ${known.join(', ')}` : `did you mean "${meant}"?`,
+    },
+  ];
 }
 
 function exposure(config: Config, dev: boolean): Finding[] {
   const findings: Finding[] = [];
   const grpc = splitAddress(config.listen.grpc).host;
   const http = splitAddress(config.listen.http).host;
-  if (!isLoopback(http)) findings.push({ path: ['listen', 'http'], message: 'is not on loopback: /metrics is readable by whoever reaches it' });
+  if (!isLoopback(http))
+    findings.push({ path: ['listen', 'http'], message: 'is not on loopback: /metrics is readable by whoever reaches it' });
   if (dev && (!isLoopback(grpc) || isWildcard(grpc))) {
-    findings.push({ path: ['listen', 'grpc'], message: 'is not on loopback: in --dev whoever can read the data folder can be anybody', hint: 'use --dev on one machine only' });
+    findings.push({
+      path: ['listen', 'grpc'],
+      message: 'is not on loopback: in --dev whoever can read the data folder can be anybody',
+      hint: 'use --dev on one machine only',
+    });
   }
   return findings;
 }

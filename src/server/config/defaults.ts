@@ -10,7 +10,12 @@ export const defaults = {
   builtin: { rootLife: '3650d', intermediateLife: '365d' },
   signing: { concurrency: 64, queue: 1000, timeout: '10s' },
   tiers: { critical: '12h', standard: '24h', dev: '7d' },
-  policy: { tier: 'standard', keyMode: 'csr', keyDirectories: ['/etc/signet/keys', '/var/lib/signet/keys', '/run/signet/keys'], keyMaxAge: '30d' },
+  policy: {
+    tier: 'standard',
+    keyMode: 'csr',
+    keyDirectories: ['/etc/signet/keys', '/var/lib/signet/keys', '/run/signet/keys'],
+    keyMaxAge: '30d',
+  },
   store: { retainExpired: '30d' },
   log: { level: 'info' },
   limits: {

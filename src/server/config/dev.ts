@@ -29,6 +29,18 @@ export const devServingNames: readonly string[] = ['localhost', '127.0.0.1', '::
 
 /** In development the key lies wherever somebody tries things out. */
 function devKeyDirectories(): string[] {
-  const folders = [...defaults.policy.keyDirectories, '/etc', '/home', '/opt', '/run', '/srv', '/tmp', '/var', tmpdir(), homedir(), process.cwd()];
+  const folders = [
+    ...defaults.policy.keyDirectories,
+    '/etc',
+    '/home',
+    '/opt',
+    '/run',
+    '/srv',
+    '/tmp',
+    '/var',
+    tmpdir(),
+    homedir(),
+    process.cwd(),
+  ];
   return [...new Set(folders)].filter((folder) => keyDirectoryProblem(folder) === undefined);
 }

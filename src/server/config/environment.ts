@@ -37,7 +37,10 @@ export function environmentOverrides(env: Readonly<Record<string, string | undef
     const resolved = resolve(name.slice(prefix.length).split('__'), root, configured);
     if ('path' in resolved) overrides.push({ path: resolved.path, value: valueOf(text, resolved.schema), where: name });
     else if (name.includes('__') || resolved.meant !== undefined) {
-      const hint = resolved.meant === undefined ? `known here: ${resolved.known.map((key) => key.toUpperCase()).join(', ')}` : `did you mean ${resolved.meant}?`;
+      const hint =
+        resolved.meant === undefined
+          ? `known here: ${resolved.known.map((key) => key.toUpperCase()).join(', ')}`
+          : `did you mean ${resolved.meant}?`;
       problems.push({ where: name, path: '', message: 'there is no such setting', hint });
     }
     // Any other variable of that prefix is somebody else's.
@@ -45,7 +48,9 @@ export function environmentOverrides(env: Readonly<Record<string, string | undef
   return { overrides, problems };
 }
 
-type Resolved = { readonly path: ConfigPath; readonly schema: Schema } | { readonly meant: string | undefined; readonly known: readonly string[] };
+type Resolved =
+  | { readonly path: ConfigPath; readonly schema: Schema }
+  | { readonly meant: string | undefined; readonly known: readonly string[] };
 
 function resolve(segments: readonly string[], root: Schema, configured: unknown): Resolved {
   const path: (string | number)[] = [];

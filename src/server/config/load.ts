@@ -64,7 +64,11 @@ export async function checkConfig(sources: ConfigSources): Promise<CheckedConfig
   const place = placer(file, overrides);
   const parsed = configSchema.safeParse(input);
   if (!parsed.success) {
-    return { config: undefined, problems: [...environment.problems, ...findingsOf(parsed.error.issues, input, schema).map(place)], warnings: [] };
+    return {
+      config: undefined,
+      problems: [...environment.problems, ...findingsOf(parsed.error.issues, input, schema).map(place)],
+      warnings: [],
+    };
   }
   const config = completed(parsed.data, { dev: sources.dev ?? false });
   const { faults, warnings } = crossCheck(config, { dev: sources.dev ?? false });
@@ -90,9 +94,9 @@ function absolutePaths(layer: unknown, folder: string): unknown {
       return isPath && value !== '' ? resolve(folder, value) : value;
     }
     if (Array.isArray(value)) return (value as readonly unknown[]).map((item, i) => visit(item, childSchema(schema, i, value)));
-    if (isRecord(value)) return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, visit(item, childSchema(schema, key, value))]));
+    if (isRecord(value))
+      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, visit(item, childSchema(schema, key, value))]));
     return value;
   };
   return visit(layer, configJsonSchema());
 }
-

@@ -51,47 +51,75 @@ type Schema = z.core.JSONSchema.BaseSchema;
 export function findingsOf(issues: readonly Issue[], input: unknown, root: Schema): Finding[] {
   return issues.flatMap((issue) => {
     const path: ConfigPath = issue.path.map((part) => (typeof part === 'number' ? part : String(part)));
-    const value = valueAt(input, path);
-    const schema = schemaAt(root, path, input);
-    switch (issue.code) {
-      case 'unrecognized_keys': {
-        const known = schema ? knownKeys(schema, value) : [];
-        return issue.keys.map((key) => {
-          const meant = suggest(key, known);
-          const hint = meant === undefined ? `known here: ${known.join(', ')}` : `did you mean "${meant}"?`;
-          return { path: [...path, key], message: 'there is no such setting', hint, atKey: true };
-        });
-      }
-      case 'invalid_type': {
-        const expected = expectedNames[issue.expected] ?? issue.expected;
-        if (value === undefined) return [{ path, message: 'is required', hint: describe(schema) }];
-        if (value === null) return [{ path, message: `is empty, but must be ${expected}`, hint: 'give it a value or take the key out' }];
-        const duration = schema?.format === 'duration' && typeof value === 'number';
-        return [{ path, message: `must be ${expected}, but is ${kindOf(value)}`, hint: duration ? 'a duration needs a unit: write for example 20s, 10m, 12h or 7d' : undefined }];
-      }
-      case 'invalid_union': {
-        const holder = valueAt(input, path.slice(0, -1));
-        const options = schemaAt(root, path.slice(0, -1), undefined)?.oneOf ?? [];
-        const types = options.flatMap((option) => (isRecord(option) && isRecord(option.properties) && isRecord(option.properties.type) ? [String(option.properties.type.const)] : []));
-        const given = isRecord(holder) && typeof holder.type === 'string' ? holder.type : undefined;
-        const meant = given === undefined ? undefined : suggest(given, types);
-        return [{ path, message: given === undefined ? 'is required' : 'there is no such type', hint: meant === undefined ? `one of ${types.join(', ')}` : `did you mean "${meant}"?` }];
-      }
-      case 'invalid_value': {
-        const values = issue.values.map(String);
-        const meant = typeof value === 'string' ? suggest(value, values) : undefined;
-        return [{ path, message: value === undefined ? 'is required' : `must be one of ${values.join(', ')}`, hint: meant === undefined ? undefined : `did you mean "${meant}"?` }];
-      }
-      case 'invalid_key':
-        return [{ path, message: `a name ${issue.issues[0]?.message ?? 'of another form is needed'}`, atKey: true }];
-      case 'too_small':
-        return [{ path, message: issue.origin === 'array' || issue.origin === 'string' ? 'is empty' : `must be at least ${String(issue.minimum)}` }];
-      case 'too_big':
-        return [{ path, message: issue.origin === 'array' ? `has more than ${String(issue.maximum)} items` : issue.origin === 'string' ? `is longer than ${String(issue.maximum)} characters` : `must be at most ${String(issue.maximum)}` }];
-      default:
-        return [{ path, message: issue.message }];
-    }
+    return findingsOfIssue(issue, path, valueAt(input, path), input, root);
   });
+}
+
+function findingsOfIssue(issue: Issue, path: ConfigPath, value: unknown, input: unknown, root: Schema): Finding[] {
+  const schema = schemaAt(root, path, input);
+  if (issue.code === 'unrecognized_keys') {
+    const known = schema ? knownKeys(schema, value) : [];
+    return issue.keys.map((key) => ({
+      path: [...path, key],
+      message: 'there is no such setting',
+      hint: didYouMean(key, known, 'known here: '),
+      atKey: true,
+    }));
+  }
+  if (value === undefined && (issue.code === 'invalid_type' || issue.code === 'invalid_value'))
+    return [{ path, message: 'is required', hint: describe(schema) }];
+  if (issue.code === 'invalid_type') {
+    const expected = expectedNames[issue.expected] ?? issue.expected;
+    if (value === null) return [{ path, message: `is empty, but must be ${expected}`, hint: 'give it a value or take the key out' }];
+    const hint =
+      schema?.format === 'duration' && typeof value === 'number'
+        ? 'a duration needs a unit: write for example 20s, 10m, 12h or 7d'
+        : undefined;
+    return [{ path, message: `must be ${expected}, but is ${kindOf(value)}`, hint }];
+  }
+  if (issue.code === 'invalid_union') return [unionFinding(path, value, root)];
+  if (issue.code === 'invalid_value') {
+    const values = issue.values.map(String);
+    const meant = typeof value === 'string' ? suggest(value, values) : undefined;
+    return [{ path, message: `must be one of ${values.join(', ')}`, hint: meant === undefined ? undefined : `did you mean "${meant}"?` }];
+  }
+  if (issue.code === 'invalid_key')
+    return [{ path, message: `a name ${issue.issues[0]?.message ?? 'of another form is needed'}`, atKey: true }];
+  if (issue.code === 'too_small') {
+    return [
+      { path, message: issue.origin === 'array' || issue.origin === 'string' ? 'is empty' : `must be at least ${String(issue.minimum)}` },
+    ];
+  }
+  if (issue.code === 'too_big') {
+    const most = String(issue.maximum);
+    return [
+      {
+        path,
+        message:
+          issue.origin === 'array'
+            ? `has more than ${most} items`
+            : issue.origin === 'string'
+              ? `is longer than ${most} characters`
+              : `must be at most ${most}`,
+      },
+    ];
+  }
+  return [{ path, message: issue.message }];
+}
+
+/** A tagged union whose `type` (the path's end) is missing or unknown. */
+function unionFinding(path: ConfigPath, given: unknown, root: Schema): Finding {
+  const options = schemaAt(root, path.slice(0, -1), undefined)?.oneOf ?? [];
+  const types = options.flatMap((option) =>
+    isRecord(option) && isRecord(option.properties) && isRecord(option.properties.type) ? [String(option.properties.type.const)] : [],
+  );
+  if (typeof given !== 'string') return { path, message: 'is required', hint: `one of ${types.join(', ')}` };
+  return { path, message: 'there is no such type', hint: didYouMean(given, types, 'one of ') };
+}
+
+function didYouMean(word: string, known: readonly string[], otherwise: string): string {
+  const meant = suggest(word, known);
+  return meant === undefined ? `${otherwise}${known.join(', ')}` : `did you mean "${meant}"?`;
 }
 
 function describe(schema: Schema | undefined): string | undefined {

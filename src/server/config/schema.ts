@@ -1,64 +1,34 @@
 import { z } from 'zod';
-import { parseDuration } from '../../base/duration.ts';
-import { SignetError } from '../../base/errors.ts';
 import { pointerProblem } from '../../identity/json-pointer.ts';
 import { jwsAlgorithms } from '../../identity/jws-algorithm.ts';
 import { templateProblem } from '../../identity/path-template.ts';
 import { keyDirectoryProblem } from '../../policy/key-directory.ts';
 import { isTrustDomain } from '../../spiffe/id.ts';
-import { patternProblem } from '../../spiffe/pattern.ts';
 import { defaults } from './defaults.ts';
+import { address, count, day, duration, judged, name, path, pattern } from './fields.ts';
 
 /**
  * The configuration file as zod sees it: strict at every level, because a key that is silently ignored is a setting
  * that its author believes in. Durations are text in the file and milliseconds in `Config`; paths are absolute there.
  * `format` in the metadata drives load.ts: it says which strings are paths, and from where they are relative.
  */
-const day = 86_400_000;
-
-function duration(limits: { readonly min?: number; readonly max?: number } = {}) {
-  return z
-    .string()
-    .transform((text, context) => {
-      try {
-        const ms = parseDuration(text);
-        if (ms < (limits.min ?? 1)) context.addIssue({ code: 'custom', message: `${text} is too short` });
-        if (limits.max !== undefined && ms > limits.max) context.addIssue({ code: 'custom', message: `${text} is too long` });
-        return ms;
-      } catch (error) {
-        context.addIssue({ code: 'custom', message: SignetError.from(error).message });
-        return z.NEVER;
-      }
-    })
-    .meta({ format: 'duration' });
-}
-
-const path = () => z.string().min(1).max(4096).meta({ format: 'path' });
-const address = () =>
-  z
-    .string()
-    .regex(/^(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):\d{1,5}$/, { error: 'must be HOST:PORT, an IPv6 host in brackets', abort: true })
-    .refine((text) => Number(text.slice(text.lastIndexOf(':') + 1)) <= 65_535, 'the port must be 0 to 65535')
-    .meta({ format: 'address' });
-const name = () => z.string().regex(/^[a-z][a-z0-9-]{0,62}$/, 'must be 1 to 63 of a-z, 0-9 and "-", a letter first');
-/** A text whose form another folder judges: it says what is wrong, or undefined. */
-const judged = (problem: (text: string) => string | undefined) =>
-  z.string().superRefine((text, context) => {
-    const message = problem(text);
-    if (message !== undefined) context.addIssue({ code: 'custom', message });
-  });
-const pattern = () => judged(patternProblem);
-const count = (max: number) => z.int().min(1).max(max);
-
 const listen = z.strictObject({
   grpc: address().prefault(defaults.listen.grpc).describe('Where SDS, the CSR APIs and gRPC health are served, over TLS.'),
-  http: address().prefault(defaults.listen.http).describe('Where /metrics, /healthz and /readyz are served, without TLS. Keep it on loopback or behind a network policy.'),
-  admin: path().optional().describe('The unix socket of the admin API; its folder is the door and must be 0700. Default: admin.sock in the data folder. At most 107 bytes.'),
+  http: address()
+    .prefault(defaults.listen.http)
+    .describe('Where /metrics, /healthz and /readyz are served, without TLS. Keep it on loopback or behind a network policy.'),
+  admin: path()
+    .optional()
+    .describe(
+      'The unix socket of the admin API; its folder is the door and must be 0700. Default: admin.sock in the data folder. At most 107 bytes.',
+    ),
   names: z
     .array(z.string().regex(/^[A-Za-z0-9.:*-]{1,253}$/, 'must be a DNS name or an IP address'))
     .max(100)
     .prefault([])
-    .describe('The DNS names and IP addresses in the serving certificate: under which clients reach this server. May be left out only if listen.grpc has a definite host.'),
+    .describe(
+      'The DNS names and IP addresses in the serving certificate: under which clients reach this server. May be left out only if listen.grpc has a definite host.',
+    ),
 });
 
 const algorithm = z.enum(jwsAlgorithms);
@@ -76,7 +46,7 @@ const issuer = z.strictObject({
     .string()
     .min(1)
     .max(4096)
-    .regex(/^(?!http:)/, 'must be a file or an https:// URL: keys over plain HTTP are anybody\'s keys')
+    .regex(/^(?!http:)/, "must be a file or an https:// URL: keys over plain HTTP are anybody's keys")
     .meta({ format: 'path-or-url' })
     .optional()
     .describe('Its public keys: a JWKS file, or an https:// URL. Either this or `discovery`.'),
@@ -86,29 +56,53 @@ const issuer = z.strictObject({
     .regex(/^https:\/\//, 'must be an https:// URL')
     .optional()
     .describe('The base URL of OpenID discovery; `/.well-known/openid-configuration` is appended. Either this or `jwks`.'),
-  caFile: path().optional().describe('PEM file of the CAs that its HTTPS endpoint is verified against, instead of the system\'s.'),
-  tokenFile: path().optional().describe('File of the bearer token sent with each request for keys, read again each time. A Kubernetes API server gives its keys to nobody else.'),
-  algorithms: z.array(algorithm).min(1).prefault([...defaults.issuer.algorithms]).describe('The signature algorithms accepted. There are no symmetric ones.'),
+  caFile: path().optional().describe("PEM file of the CAs that its HTTPS endpoint is verified against, instead of the system's."),
+  tokenFile: path()
+    .optional()
+    .describe(
+      'File of the bearer token sent with each request for keys, read again each time. A Kubernetes API server gives its keys to nobody else.',
+    ),
+  algorithms: z
+    .array(algorithm)
+    .min(1)
+    .prefault([...defaults.issuer.algorithms])
+    .describe('The signature algorithms accepted. There are no symmetric ones.'),
   path: judged(templateProblem)
     .prefault(defaults.issuer.path)
-    .describe('The path of the SPIFFE ID. `{/a/b}` is a JSON pointer into the claims and fills exactly one segment; `{*/a/b}` may fill several. A claim with any other character is refused.'),
+    .describe(
+      'The path of the SPIFFE ID. `{/a/b}` is a JSON pointer into the claims and fills exactly one segment; `{*/a/b}` may fill several. A claim with any other character is refused.',
+    ),
   instance: judged(pointerProblem)
     .optional()
-    .describe('JSON pointer to the claim that tells the bearers of one identity apart. Default: the pod\'s uid, if `path` is the default one.'),
-  allow: z.array(pattern()).max(1000).prefault([]).describe('Patterns over the SPIFFE path; a token is accepted only if one matches. `*` is a part of one segment, `**` anything. Required outside --dev.'),
+    .describe(
+      "JSON pointer to the claim that tells the bearers of one identity apart. Default: the pod's uid, if `path` is the default one.",
+    ),
+  allow: z
+    .array(pattern())
+    .max(1000)
+    .prefault([])
+    .describe(
+      'Patterns over the SPIFFE path; a token is accepted only if one matches. `*` is a part of one segment, `**` anything. Required outside --dev.',
+    ),
   deny: z.array(pattern()).max(1000).prefault([]).describe('Patterns over the SPIFFE path that are refused, whatever `allow` says.'),
 });
 
 const backend = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('builtin'),
-    rootLife: duration({ min: day, max: 36_500 * day }).prefault(defaults.builtin.rootLife).describe('The life of the root made at the first start.'),
-    intermediateLife: duration({ min: 3_600_000, max: 3650 * day }).prefault(defaults.builtin.intermediateLife).describe('The life of the intermediate that signs.'),
+    rootLife: duration({ min: day, max: 36_500 * day })
+      .prefault(defaults.builtin.rootLife)
+      .describe('The life of the root made at the first start.'),
+    intermediateLife: duration({ min: 3_600_000, max: 3650 * day })
+      .prefault(defaults.builtin.intermediateLife)
+      .describe('The life of the intermediate that signs.'),
   }),
   z.strictObject({
     type: z.literal('files'),
     root: path().describe('PEM file of the root certificate.'),
-    intermediate: path().optional().describe('PEM file of the intermediate certificate, if that one signs; the root\'s key can then stay offline.'),
+    intermediate: path()
+      .optional()
+      .describe("PEM file of the intermediate certificate, if that one signs; the root's key can then stay offline."),
     key: path().describe('PEM file of the signing key (PKCS#8, EC or RSA), perhaps encrypted.'),
     passphraseFile: path().optional().describe('File that holds the passphrase of an encrypted key.'),
   }),
@@ -116,19 +110,40 @@ const backend = z.discriminatedUnion('type', [
 
 const keyEncryption = z.strictObject({
   keyFile: path().optional().describe('File of 32 random bytes in base64. Must not be in the data folder.'),
-  keyEnvironment: z.string().regex(/^[A-Z_][A-Z0-9_]{0,99}$/, 'must be the name of an environment variable').optional().describe('The environment variable that holds 32 random bytes in base64.'),
+  keyEnvironment: z
+    .string()
+    .regex(/^[A-Z_][A-Z0-9_]{0,99}$/, 'must be the name of an environment variable')
+    .optional()
+    .describe('The environment variable that holds 32 random bytes in base64.'),
   passphraseFile: path().optional().describe('File of a passphrase; the key is made from it by scrypt.'),
 });
 
 const ca = z.strictObject({
-  backends: z.record(name(), backend).prefault({ builtin: { type: 'builtin' } }).describe('The CAs that can sign, each under a name of yours.'),
-  default: z.string().optional().describe('The backend that signs unless a policy rule says another. May be left out if there is only one.'),
-  trustedRoots: z.array(path()).max(100).prefault([]).describe('PEM files of further roots that workloads trust. Read again when they change, and pushed.'),
-  keyEncryption: keyEncryption.prefault({}).describe('What encrypts the CA keys in the store: exactly one of the three. Required outside --dev.'),
+  backends: z
+    .record(name(), backend)
+    .prefault({ builtin: { type: 'builtin' } })
+    .describe('The CAs that can sign, each under a name of yours.'),
+  default: z
+    .string()
+    .optional()
+    .describe('The backend that signs unless a policy rule says another. May be left out if there is only one.'),
+  trustedRoots: z
+    .array(path())
+    .max(100)
+    .prefault([])
+    .describe('PEM files of further roots that workloads trust. Read again when they change, and pushed.'),
+  keyEncryption: keyEncryption
+    .prefault({})
+    .describe('What encrypts the CA keys in the store: exactly one of the three. Required outside --dev.'),
   signing: z
     .strictObject({
       concurrency: count(10_000).prefault(defaults.signing.concurrency).describe('Signatures asked of one backend at the same time.'),
-      queue: z.int().min(0).max(1_000_000).prefault(defaults.signing.queue).describe('How many more may wait; beyond that the answer is "overloaded", at once.'),
+      queue: z
+        .int()
+        .min(0)
+        .max(1_000_000)
+        .prefault(defaults.signing.queue)
+        .describe('How many more may wait; beyond that the answer is "overloaded", at once.'),
       timeout: duration({ max: 300_000 }).prefault(defaults.signing.timeout).describe('How long one signature may take, waiting included.'),
     })
     .prefault({}),
@@ -142,7 +157,9 @@ const policy = z.strictObject({
   tiers: z
     .record(name(), duration({ min: 1000, max: 90 * day }))
     .prefault({ ...defaults.tiers })
-    .describe('Longest life of a certificate, by name; yours are added to the three. A longer one asked for is capped; the absolute maximum is 90d.'),
+    .describe(
+      'Longest life of a certificate, by name; yours are added to the three. A longer one asked for is capped; the absolute maximum is 90d.',
+    ),
   rules: z
     .array(
       z.strictObject({
@@ -158,7 +175,9 @@ const policy = z.strictObject({
     .array(
       z.strictObject({
         match: pattern().describe('A pattern over the SPIFFE path.'),
-        mode: keyMode.describe('`csr`: the workload holds its key and sends a CSR. `server`: this server makes it and streams it. `agent`: an agent on the node holds it.'),
+        mode: keyMode.describe(
+          '`csr`: the workload holds its key and sends a CSR. `server`: this server makes it and streams it. `agent`: an agent on the node holds it.',
+        ),
         keyDirectories: keyDirectories().optional().describe('As in `policy.defaults`, whose value holds if left out.'),
         keyMaxAge: keyMaxAge().optional().describe('Likewise.'),
       }),
@@ -170,7 +189,9 @@ const policy = z.strictObject({
     .strictObject({
       tier: z.string().prefault(defaults.policy.tier).describe('A name of `policy.tiers`.'),
       keyMode: keyMode.prefault(defaults.policy.keyMode).describe('Who holds the private key.'),
-      keyDirectories: keyDirectories().prefault([...defaults.policy.keyDirectories]).describe('Folders on Envoy\'s host under which a bound key may be.'),
+      keyDirectories: keyDirectories()
+        .prefault([...defaults.policy.keyDirectories])
+        .describe("Folders on Envoy's host under which a bound key may be."),
       keyMaxAge: keyMaxAge().prefault(defaults.policy.keyMaxAge).describe('How long one key may be re-signed.'),
     })
     .prefault({})
@@ -181,35 +202,67 @@ const store = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('sqlite'),
     path: path().optional().describe('The database file. Default: in the data folder.'),
-    retainExpired: duration({ max: 3650 * day }).prefault(defaults.store.retainExpired).describe('How long records of ended certificates are kept.'),
+    retainExpired: duration({ max: 3650 * day })
+      .prefault(defaults.store.retainExpired)
+      .describe('How long records of ended certificates are kept.'),
   }),
 ]);
 
 const limits = z.strictObject({
-  maxStreamAge: duration({ min: 1000, max: 7 * day }).prefault(defaults.limits.maxStreamAge).describe('An SDS stream is ended with OK at the latest at this age; Envoy reopens it at once.'),
-  maxConnectionAge: duration({ min: 1000, max: 7 * day }).prefault(defaults.limits.maxConnectionAge).describe('A connection is told to go away at this age ± 10 %, so that clients spread anew over replicas.'),
+  maxStreamAge: duration({ min: 1000, max: 7 * day })
+    .prefault(defaults.limits.maxStreamAge)
+    .describe('An SDS stream is ended with OK at the latest at this age; Envoy reopens it at once.'),
+  maxConnectionAge: duration({ min: 1000, max: 7 * day })
+    .prefault(defaults.limits.maxConnectionAge)
+    .describe('A connection is told to go away at this age ± 10 %, so that clients spread anew over replicas.'),
   streamsPerIdentity: count(1_000_000).prefault(defaults.limits.streamsPerIdentity).describe('Open SDS streams of one identity.'),
-  streamsPerConnection: z.int().min(100).max(1_000_000).prefault(defaults.limits.streamsPerConnection).describe('HTTP/2 streams of one connection.'),
-  issuancePerSecond: z.number().min(0.01).max(100_000).prefault(defaults.limits.issuancePerSecond).describe('Certificates per second and identity, on average.'),
+  streamsPerConnection: z
+    .int()
+    .min(100)
+    .max(1_000_000)
+    .prefault(defaults.limits.streamsPerConnection)
+    .describe('HTTP/2 streams of one connection.'),
+  issuancePerSecond: z
+    .number()
+    .min(0.01)
+    .max(100_000)
+    .prefault(defaults.limits.issuancePerSecond)
+    .describe('Certificates per second and identity, on average.'),
   issuanceBurst: count(1_000_000).prefault(defaults.limits.issuanceBurst).describe('Certificates that one identity may take at once.'),
-  requestTimeout: duration({ max: 300_000 }).prefault(defaults.limits.requestTimeout).describe('How long one request of the CSR APIs may take.'),
+  requestTimeout: duration({ max: 300_000 })
+    .prefault(defaults.limits.requestTimeout)
+    .describe('How long one request of the CSR APIs may take.'),
 });
 
 export const configSchema = z.strictObject({
-  trustDomain: z.string().refine(isTrustDomain, 'a trust domain is 1 to 255 of a-z, 0-9, ".", "_" and "-"').describe('The trust domain, `spiffe://<this>/...`. The data folder belongs to it for ever. Required outside --dev.'),
+  trustDomain: z
+    .string()
+    .refine(isTrustDomain, 'a trust domain is 1 to 255 of a-z, 0-9, ".", "_" and "-"')
+    .describe('The trust domain, `spiffe://<this>/...`. The data folder belongs to it for ever. Required outside --dev.'),
   data: path().describe('The data folder (0700): database, sockets, and the certificates that clients pin. Required outside --dev.'),
   listen: listen.prefault({}),
   identity: z
     .strictObject({
       issuers: z.array(issuer).max(100).prefault([]).describe('Whose tokens are believed, and as whom. At least one outside --dev.'),
-      maxTokenLifetime: duration({ min: 60_000, max: 366 * day }).prefault(defaults.identity.maxTokenLifetime).describe('A token whose exp - iat is longer is refused.'),
-      reauthenticateAfter: duration({ min: 60_000, max: 90 * day }).prefault(defaults.identity.reauthenticateAfter).describe('How long after the last token a client certificate alone still renews.'),
+      maxTokenLifetime: duration({ min: 60_000, max: 366 * day })
+        .prefault(defaults.identity.maxTokenLifetime)
+        .describe('A token whose exp - iat is longer is refused.'),
+      reauthenticateAfter: duration({ min: 60_000, max: 90 * day })
+        .prefault(defaults.identity.reauthenticateAfter)
+        .describe('How long after the last token a client certificate alone still renews.'),
     })
     .prefault({}),
   ca: ca.prefault({}),
   policy: policy.prefault({}),
   store: store.prefault({ type: 'sqlite' }),
-  log: z.strictObject({ level: z.enum(['debug', 'info', 'warn', 'error']).prefault(defaults.log.level).describe('The least that is logged, as JSON lines on stderr.') }).prefault({}),
+  log: z
+    .strictObject({
+      level: z
+        .enum(['debug', 'info', 'warn', 'error'])
+        .prefault(defaults.log.level)
+        .describe('The least that is logged, as JSON lines on stderr.'),
+    })
+    .prefault({}),
   limits: limits.prefault({}),
 });
 
@@ -222,7 +275,10 @@ export type Config = z.output<typeof configSchema> & {
 export type IssuerConfig = Config['identity']['issuers'][number];
 export type BackendConfig = Config['ca']['backends'][string];
 
-/** JSON Schema (2020-12) of the file, for editors and for the reference page. */
+let jsonSchema: z.core.JSONSchema.BaseSchema | undefined;
+
+/** JSON Schema (2020-12) of the file, for editors and for the reference page. Not to be changed: it is made once. */
 export function configJsonSchema(): z.core.JSONSchema.BaseSchema {
-  return z.toJSONSchema(configSchema, { io: 'input' });
+  jsonSchema ??= z.toJSONSchema(configSchema, { io: 'input' });
+  return jsonSchema;
 }

@@ -32,13 +32,13 @@ export function issuerSettings(issuer: IssuerConfig): IssuerSettings {
   };
 }
 
-/** The development issuer beside those of the configuration; its keys are in a JWKS file that the root writes. */
-export function devIssuerSettings(keys: { readonly issuer: string; readonly jwksFile: string }): IssuerSettings {
+/** The development issuer beside those of the configuration. */
+export function devIssuerSettings(keys: { readonly issuer: string; readonly jwks: object }): IssuerSettings {
   return {
     id: 'dev',
     issuer: keys.issuer,
     audiences: defaults.issuer.audiences,
-    keys: { jwks: keys.jwksFile },
+    keys: { inline: keys.jwks },
     algorithms: defaults.issuer.algorithms,
     path: defaults.issuer.path,
     instance: kubernetesPodUid,
@@ -64,7 +64,12 @@ export function policySettings(config: Config): PolicySettings {
   return {
     tiers: policy.tiers,
     rules: policy.rules,
-    keyModes: policy.keyModes.map(({ match, mode, keyDirectories, keyMaxAge }) => ({ match, mode, keyDirectories, keyMaxAgeMs: keyMaxAge })),
+    keyModes: policy.keyModes.map(({ match, mode, keyDirectories, keyMaxAge }) => ({
+      match,
+      mode,
+      keyDirectories,
+      keyMaxAgeMs: keyMaxAge,
+    })),
     defaults: {
       tier: policy.defaults.tier,
       backend: config.ca.default,

@@ -88,7 +88,7 @@ describe('a good configuration', () => {
     };
     const config = await load(production, { env, cwd: '/somewhere' });
     assert.deepEqual(config.identity.issuers[0]?.audiences, ['a', 'b']);
-    assert.deepEqual(config.identity.issuers[0]?.allow, ['**', '/ns/shop/**']);
+    assert.deepEqual(config.identity.issuers[0].allow, ['**', '/ns/shop/**']);
     assert.equal(config.identity.issuers[1]?.jwks, '/somewhere/other.json');
     assert.equal(config.policy.tiers['very-short'], 10_000);
     assert.equal(config.policy.tiers.standard, 86_400_000, 'tiers of one\'s own stand beside the known ones');

@@ -21,7 +21,7 @@ describe('what the other parts are given', () => {
     assert.deepEqual([a.keys, a.instance, a.algorithms], [{ jwks: '/keys.json' }, '/kubernetes.io/pod/uid', ['RS256', 'ES256']]);
     assert.deepEqual([b.keys, b.instance], [{ discovery: 'https://y' }, undefined]);
     assert.deepEqual(checkIssuerSettings([a, b]), []);
-    assert.deepEqual(checkIssuerSettings([devIssuerSettings({ issuer: 'dev', jwksFile: '/dev.json' })]), []);
+    assert.deepEqual(checkIssuerSettings([devIssuerSettings({ issuer: 'dev', jwks: { keys: [] } })]), []);
   });
 
   it('istio-ca for Istio\'s service alone', async () => {
