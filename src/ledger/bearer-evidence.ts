@@ -10,14 +10,27 @@ import type { DeliveredSecret, Nack, NackClass } from './delivery.ts';
  */
 export type AckVerdict =
   | { readonly hollow: false /** Set when it advances the bearer's acknowledged generation. */; readonly generation: number | undefined }
-  | { readonly hollow: true; readonly state: 'rejected' | 'pending-key' | 'sent'; readonly nack: Nack };
+  | { readonly hollow: true; readonly state: RefusedState; readonly nack: Nack };
+
+/** `sent` for trust that is only held back by the identity. */
+export type RefusedState = 'rejected' | 'pending-key' | 'sent';
+
+export interface Bearers {
+  /** The bearer behind a new stream; one object however many streams it has. */
+  enter(caller: Caller): BearerEvidence;
+  leave(bearer: BearerEvidence): void;
+}
 
 export interface BearerEvidence {
-  opened(caller: Caller): void;
-  closed(caller: Caller): void;
-  acknowledged(caller: Caller, secret: DeliveredSecret): AckVerdict;
-  /** The state that the secret is in by this: `sent` for trust that is only held back by the identity. */
-  rejected(caller: Caller, secret: DeliveredSecret, nack: Nack): 'rejected' | 'pending-key' | 'sent';
+  /** Of spiffeId and instance, which is empty for a caller without one: unique, as an ID has no space. */
+  readonly key: string;
+  readonly spiffeId: string;
+  readonly instance: string;
+  streams: number;
+  /** The newest trust that it acknowledged since it came; -1 for none. */
+  generation: number;
+  /** The last refusal of each secret, until newer bytes of it are acknowledged: a late ACK of older ones takes nothing back. */
+  readonly refusals: Map<string, Refusal>;
 }
 
 interface Refusal {
@@ -25,14 +38,7 @@ interface Refusal {
   readonly version: string;
   readonly generation: number | undefined;
   readonly nack: Nack;
-  readonly state: 'rejected' | 'pending-key' | 'sent';
-}
-
-interface BearerRecord {
-  streams: number;
-  generation: number;
-  /** The last refusal of each secret, until newer bytes of it are acknowledged: a late ACK of older ones takes nothing back. */
-  readonly refusals: Map<string, Refusal>;
+  readonly state: RefusedState;
 }
 
 const identityClasses: ReadonlySet<NackClass> = new Set(['key-mismatch', 'key-missing', 'bad-chain', 'bad-key']);
@@ -41,69 +47,63 @@ const keyClasses: ReadonlySet<NackClass> = new Set(['key-mismatch', 'key-missing
 /** Refusals of bearers without a stream are remembered for at most this many bearers. */
 const rememberedAway = 10_000;
 
-export function createBearerEvidence(): BearerEvidence {
-  const bearers = new Map<string, BearerRecord>();
+export function createBearers(): Bearers {
+  const bearers = new Map<string, BearerEvidence>();
   const away = new Set<string>();
 
-  // An ID has no space; a caller without an instance is a bearer of its own.
-  const keyOf = (caller: Caller): string => `${caller.spiffeId} ${caller.instance ?? ''}`;
-
-  function recordOf(key: string): BearerRecord {
-    let record = bearers.get(key);
-    if (!record) {
-      record = { streams: 0, generation: -1, refusals: new Map() };
-      bearers.set(key, record);
-    }
-    return record;
-  }
-
-  const identityRefusal = (record: BearerRecord): Refusal | undefined =>
-    [...record.refusals.values()].find((refusal) => refusal.type === 'identity');
-
   return {
-    opened(caller) {
-      const key = keyOf(caller);
+    enter({ spiffeId, instance = '' }) {
+      const key = `${spiffeId} ${instance}`;
       away.delete(key);
-      recordOf(key).streams++;
+      let bearer = bearers.get(key);
+      if (!bearer) {
+        bearer = { key, spiffeId, instance, streams: 0, generation: -1, refusals: new Map() };
+        bearers.set(key, bearer);
+      }
+      bearer.streams++;
+      return bearer;
     },
 
-    closed(caller) {
-      const key = keyOf(caller);
-      const record = bearers.get(key);
-      if (!record || --record.streams > 0) return;
-      if (record.refusals.size === 0) {
-        bearers.delete(key);
+    leave(bearer) {
+      bearer.streams--;
+      if (bearer.streams > 0) return;
+      if (bearer.refusals.size === 0) {
+        bearers.delete(bearer.key);
         return;
       }
-      away.add(key);
+      away.add(bearer.key);
       if (away.size <= rememberedAway) return;
       const oldest = away.values().next();
       if (oldest.done) return;
       away.delete(oldest.value);
       bearers.delete(oldest.value);
     },
-
-    acknowledged(caller, secret) {
-      const record = recordOf(keyOf(caller));
-      const refusal = record.refusals.get(secret.key);
-      if (refusal?.version === secret.version) {
-        const heldBack = refusal.state === 'sent';
-        if (!heldBack || identityRefusal(record)) return { hollow: true, state: refusal.state, nack: refusal.nack };
-      }
-      if (!refusal || refusal.generation === undefined || (secret.generation ?? 0) >= refusal.generation)
-        record.refusals.delete(secret.key);
-      if (secret.generation === undefined || secret.generation <= record.generation) return { hollow: false, generation: undefined };
-      record.generation = secret.generation;
-      return { hollow: false, generation: secret.generation };
-    },
-
-    rejected(caller, secret, nack) {
-      const record = recordOf(keyOf(caller));
-      let state: Refusal['state'] = 'rejected';
-      if (secret.type === 'identity' && secret.keyOnHost && keyClasses.has(nack.class)) state = 'pending-key';
-      if (secret.type === 'validation' && identityClasses.has(nack.class) && identityRefusal(record)) state = 'sent';
-      record.refusals.set(secret.key, { type: secret.type, version: secret.version, generation: secret.generation, nack, state });
-      return state;
-    },
   };
+}
+
+export function acknowledge(bearer: BearerEvidence, secret: DeliveredSecret): AckVerdict {
+  const refusal = bearer.refusals.get(secret.key);
+  if (refusal) {
+    const heldBack = refusal.state === 'sent';
+    if (refusal.version === secret.version && (!heldBack || isIdentityRefused(bearer)))
+      return { hollow: true, state: refusal.state, nack: refusal.nack };
+    if (refusal.generation === undefined || (secret.generation ?? 0) >= refusal.generation) bearer.refusals.delete(secret.key);
+  }
+  if (secret.generation === undefined || secret.generation <= bearer.generation) return { hollow: false, generation: undefined };
+  bearer.generation = secret.generation;
+  return { hollow: false, generation: secret.generation };
+}
+
+/** The state that the secret is in by this. */
+export function refuse(bearer: BearerEvidence, secret: DeliveredSecret, nack: Nack): RefusedState {
+  let state: RefusedState = 'rejected';
+  if (secret.type === 'identity' && secret.keyOnHost && keyClasses.has(nack.class)) state = 'pending-key';
+  if (secret.type === 'validation' && identityClasses.has(nack.class) && isIdentityRefused(bearer)) state = 'sent';
+  bearer.refusals.set(secret.key, { type: secret.type, version: secret.version, generation: secret.generation, nack, state });
+  return state;
+}
+
+function isIdentityRefused(bearer: BearerEvidence): boolean {
+  for (const refusal of bearer.refusals.values()) if (refusal.type === 'identity') return true;
+  return false;
 }

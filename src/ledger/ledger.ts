@@ -1,10 +1,9 @@
-import { abortable, deadlineSignal } from '../base/deadline.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
-import { bearerKey } from '../identity/caller.ts';
-import type { Caller } from '../identity/caller.ts';
 import type { Acknowledgement } from '../store/store.ts';
-import { createBearerEvidence } from './bearer-evidence.ts';
+import { createAcknowledgedGenerations } from './acknowledged-generations.ts';
+import { acknowledge as judge, createBearers, refuse } from './bearer-evidence.ts';
+import type { BearerEvidence } from './bearer-evidence.ts';
 import type { DeliveredSecret, Deliveries, Nack, StreamInfo } from './delivery.ts';
 
 /** `pending-key`: refused because the key on Envoy's host isn't the one bound, or not there yet. */
@@ -35,8 +34,8 @@ export interface LedgerParts {
 }
 
 export interface Ledger extends Deliveries {
-  /** Open streams, oldest first. */
-  streams(): readonly StreamView[];
+  /** Open streams, oldest first; all of them, or those chosen by what they are. */
+  streams(filter?: (stream: StreamInfo) => boolean): readonly StreamView[];
   readonly streamCount: number;
   /** Called at most once a turn of the loop after anything changed. Returns how to stop. */
   onChange(listener: () => void): () => void;
@@ -48,26 +47,28 @@ export interface Ledger extends Deliveries {
   close(): Promise<void>;
 }
 
-interface OpenStream {
-  readonly info: StreamInfo;
-  readonly secrets: Map<string, SecretView>;
+interface Delivery {
+  readonly secret: DeliveredSecret;
+  readonly state: DeliveryState;
+  readonly nack: Nack | undefined;
+  readonly at: number;
 }
 
-const acknowledgeTimeoutMs = 10_000;
-const retryMs = 1_000;
+interface OpenStream {
+  readonly info: StreamInfo;
+  readonly bearer: BearerEvidence;
+  /** By the feed's key. */
+  readonly deliveries: Map<string, Delivery>;
+}
 
 /** What each open stream was sent, took and refused; and the evidence that trust changes are gated by. */
 export function createLedger({ acknowledge, clock, log }: LedgerParts): Ledger {
   const open = new Map<number, OpenStream>();
-  const evidence = createBearerEvidence();
+  const bearers = createBearers();
+  const generations = createAcknowledgedGenerations(acknowledge, log);
   const changeListeners = new Set<() => void>();
   const outcomeListeners = new Set<(outcome: Outcome) => void>();
-  const unwritten = new Map<string, Acknowledgement>();
   let changeScheduled = false;
-  let writing: Promise<void> | undefined;
-  let retry: NodeJS.Timeout | undefined;
-  let scheduled = false;
-  let closed = false;
 
   function changed(): void {
     if (changeScheduled || changeListeners.size === 0) return;
@@ -78,91 +79,56 @@ export function createLedger({ acknowledge, clock, log }: LedgerParts): Ledger {
     });
   }
 
-  function set(stream: StreamInfo, secret: DeliveredSecret, state: DeliveryState, nack: Nack | undefined): void {
-    const view: SecretView = { ...secret, state, nack, at: clock.now() };
-    open.get(stream.id)?.secrets.set(secret.key, view);
+  const viewOf = ({ secret, ...rest }: Delivery): SecretView => ({ ...secret, ...rest });
+
+  function set(stream: OpenStream, secret: DeliveredSecret, state: DeliveryState, nack: Nack | undefined): void {
+    const delivery: Delivery = { secret, state, nack, at: clock.now() };
+    stream.deliveries.set(secret.key, delivery);
     changed();
-    if (state === 'sent' && !nack) return;
-    for (const listener of outcomeListeners) listener({ stream, secret: view });
-  }
-
-  function write(): Promise<void> {
-    writing ??= writeAll().finally(() => {
-      writing = undefined;
-    });
-    return writing;
-  }
-
-  async function writeAll(): Promise<void> {
-    clearTimeout(retry);
-    retry = undefined;
-    while (unwritten.size > 0) {
-      const batch = new Map(unwritten);
-      unwritten.clear();
-      try {
-        await abortable(acknowledge([...batch.values()]), deadlineSignal(acknowledgeTimeoutMs));
-      } catch (error) {
-        for (const [key, entry] of batch) {
-          const newer = unwritten.get(key);
-          if (!newer || newer.generation < entry.generation) unwritten.set(key, entry);
-        }
-        throw error;
-      }
-    }
-  }
-
-  function writeSoon(delayMs: number): void {
-    if (closed || scheduled || retry) return;
-    const run = (): void => {
-      scheduled = false;
-      retry = undefined;
-      write().catch((error: unknown) => {
-        log.warn({ err: error, bearers: unwritten.size }, 'acknowledged generations could not be recorded; trying again');
-        writeSoon(retryMs);
-      });
-    };
-    if (delayMs > 0) {
-      retry = setTimeout(run, delayMs);
-      retry.unref();
-    } else {
-      scheduled = true;
-      setImmediate(run);
-    }
-  }
-
-  function record(caller: Caller, generation: number): void {
-    const bearer = { spiffeId: caller.spiffeId, instance: caller.instance ?? '' };
-    unwritten.set(bearerKey(bearer), { ...bearer, generation, at: clock.now() });
-    writeSoon(0);
+    if (outcomeListeners.size === 0 || (state === 'sent' && !nack)) return;
+    const outcome: Outcome = { stream: stream.info, secret: viewOf(delivery) };
+    for (const listener of outcomeListeners) listener(outcome);
   }
 
   return {
-    opened(stream) {
-      open.set(stream.id, { info: stream, secrets: new Map() });
-      evidence.opened(stream.caller);
+    opened(info) {
+      open.set(info.id, { info, bearer: bearers.enter(info.caller), deliveries: new Map() });
       changed();
     },
-    sent(stream, secret) {
-      set(stream, secret, 'sent', undefined);
+    sent({ id }, secret) {
+      const stream = open.get(id);
+      if (stream) set(stream, secret, 'sent', undefined);
     },
-    acknowledged(stream, secret) {
-      const verdict = evidence.acknowledged(stream.caller, secret);
+    acknowledged({ id }, secret) {
+      const stream = open.get(id);
+      if (!stream) return;
+      const { bearer } = stream;
+      const verdict = judge(bearer, secret);
       if (verdict.hollow) {
         set(stream, secret, verdict.state, verdict.nack);
         return;
       }
       set(stream, secret, 'acknowledged', undefined);
-      if (verdict.generation !== undefined) record(stream.caller, verdict.generation);
+      const { spiffeId, instance, key } = bearer;
+      if (verdict.generation !== undefined) generations.add(key, { spiffeId, instance, generation: verdict.generation, at: clock.now() });
     },
-    rejected(stream, secret, nack) {
-      set(stream, secret, evidence.rejected(stream.caller, secret, nack), nack);
+    rejected({ id }, secret, nack) {
+      const stream = open.get(id);
+      if (stream) set(stream, secret, refuse(stream.bearer, secret, nack), nack);
     },
-    closed(stream) {
-      if (!open.delete(stream.id)) return;
-      evidence.closed(stream.caller);
+    closed({ id }) {
+      const stream = open.get(id);
+      if (!stream) return;
+      open.delete(id);
+      bearers.leave(stream.bearer);
       changed();
     },
-    streams: () => Array.from(open.values(), ({ info, secrets }) => ({ ...info, secrets: [...secrets.values()] })),
+    streams(filter = () => true) {
+      const chosen: StreamView[] = [];
+      for (const { info, deliveries } of open.values())
+        if (filter(info)) chosen.push({ ...info, secrets: Array.from(deliveries.values(), viewOf) });
+      return chosen;
+    },
     get streamCount() {
       return open.size;
     },
@@ -174,11 +140,7 @@ export function createLedger({ acknowledge, clock, log }: LedgerParts): Ledger {
       outcomeListeners.add(listener);
       return () => outcomeListeners.delete(listener);
     },
-    flush: write,
-    async close() {
-      closed = true;
-      clearTimeout(retry);
-      await write();
-    },
+    flush: () => generations.flush(),
+    close: () => generations.close(),
   };
 }

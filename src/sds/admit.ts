@@ -8,6 +8,9 @@ import type { SdsLimits } from './limits.ts';
 import type { Occupancy } from './occupancy.ts';
 import type { Admission } from './secret-source.ts';
 
+/** Why an opening that the client gave up is aborted. */
+export const cancelled = new SignetError('CANCELLED', 'the call was cancelled');
+
 /** What of a call is looked at. */
 export interface Shown {
   readonly metadata: Metadata;
@@ -22,29 +25,23 @@ export interface AdmitParts {
   readonly heap: DeadlineHeap;
 }
 
-/** Who calls, and one of its places taken. `leave` gives it back. Throws a SignetError. */
+/** Who calls, and one of its places taken. `leave` gives it back. Ends early by `opening`. Throws a SignetError. */
 export async function admit(
   call: Shown,
   parts: AdmitParts,
-  signal: AbortSignal,
+  opening: AbortController,
 ): Promise<{ readonly caller: Caller; readonly leave: () => void }> {
   const { admission, occupancy, limits, clock, heap } = parts;
   // Not AbortSignal.timeout: a timer for each of thousands of streams would outlive its use by the whole time-out.
-  const deadline = new AbortController();
   const cancel = heap.at(clock.now() + limits.authenticateTimeoutMs, () => {
-    deadline.abort(new SignetError('IDENTITY_SOURCE_UNAVAILABLE', 'authentication took too long'));
+    opening.abort(new SignetError('IDENTITY_SOURCE_UNAVAILABLE', 'authentication took too long'));
   });
-  const onGone = (): void => {
-    deadline.abort(new SignetError('CANCELLED', 'the call was cancelled'));
-  };
-  signal.addEventListener('abort', onGone, { once: true });
   try {
-    const caller = await abortable(admission.authenticate(shownBy(call), deadline.signal), deadline.signal);
+    const caller = await abortable(admission.authenticate(shownBy(call), opening.signal), opening.signal);
     if (caller.credentialEnds <= clock.now()) throw new SignetError('UNAUTHENTICATED', 'the credential has ended');
     return { caller, leave: occupancy.enter(caller.spiffeId) };
   } finally {
     cancel();
-    signal.removeEventListener('abort', onGone);
   }
 }
 

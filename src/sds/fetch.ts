@@ -1,6 +1,6 @@
 import type { ServerUnaryCall } from '@grpc/grpc-js';
 import { SignetError } from '../base/errors.ts';
-import { admit } from './admit.ts';
+import { admit, cancelled } from './admit.ts';
 import { sotwRequest } from './request.ts';
 import { sotwBody, versionOf } from './response.ts';
 import type { StreamParts } from './stream.ts';
@@ -18,9 +18,9 @@ export async function fetchSecrets(call: FetchCall, parts: StreamParts): Promise
   const request = sotwRequest(call.request);
   const gone = new AbortController();
   call.once('cancelled', () => {
-    gone.abort();
+    gone.abort(cancelled);
   });
-  const { caller, leave } = await admit(call, parts, gone.signal);
+  const { caller, leave } = await admit(call, parts, gone);
   try {
     const state = startSubscription(parts.limits);
     for (const name of new Set(request.names)) hold(state, name, (known) => parts.source.lookup(caller, known));
@@ -51,7 +51,7 @@ function settled(names: readonly Held[], { clock, heap, limits }: StreamParts, s
       }
     };
     const onGone = (): void => {
-      reject(new SignetError('CANCELLED', 'the call was cancelled'));
+      reject(cancelled);
     };
     for (const feed of new Set(names.map((held) => held.feed))) stops.push(feed.subscribe(look));
     stops.push(

@@ -53,6 +53,9 @@ function settledBy(state: SotwState, request: SotwRequest): readonly Settled[] {
 
 /** The names of the last request are the subscription, each once. Neither the empty list nor `*` means everything. */
 function subscribeTo(state: SubscriptionState, names: readonly string[], lookup: Lookup): void {
+  const [only] = names;
+  // As each ACK of an Envoy is: nothing but what is held already.
+  if (names.length === 1 && only !== undefined && state.names.size === 1 && state.names.has(only)) return;
   const wanted = new Set(names);
   for (const name of state.names.keys()) if (!wanted.has(name)) drop(state, name);
   for (const name of wanted) if (!state.names.has(name)) hold(state, name, lookup);

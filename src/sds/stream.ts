@@ -6,7 +6,7 @@ import type { Log } from '../base/log.ts';
 import type { Caller } from '../identity/caller.ts';
 import type { Deliveries, StreamInfo } from '../ledger/delivery.ts';
 import { classifyNack } from '../ledger/nack.ts';
-import { admit } from './admit.ts';
+import { admit, cancelled } from './admit.ts';
 import { deliveredOf } from './delivered.ts';
 import { requestCost, spend, streamEnd } from './limits.ts';
 import type { Budget, SdsLimits } from './limits.ts';
@@ -55,7 +55,7 @@ export class SecretStream<Request extends { readonly node: NodeInfo | undefined 
   private readonly state: State;
   private readonly lookup: (name: string) => SecretFeed | undefined;
   private readonly onWritten: () => void;
-  private readonly gone = new AbortController();
+  private opening: AbortController | undefined;
   private readonly openedAt: number;
   private readonly budget: Budget;
   private info: StreamInfo | undefined;
@@ -90,10 +90,13 @@ export class SecretStream<Request extends { readonly node: NodeInfo | undefined 
       closed();
     });
     if (this.ended) return;
+    const opening = new AbortController();
+    this.opening = opening;
     try {
-      const admitted = await admit(this.call, this.parts, this.gone.signal);
+      const admitted = await admit(this.call, this.parts, opening);
+      this.opening = undefined;
       this.leave = admitted.leave;
-      if (this.gone.signal.aborted) {
+      if (opening.signal.aborted) {
         admitted.leave();
         return;
       }
@@ -236,7 +239,7 @@ export class SecretStream<Request extends { readonly node: NodeInfo | undefined 
   private release(): void {
     if (this.ended) return;
     this.ended = true;
-    this.gone.abort();
+    this.opening?.abort(cancelled);
     this.cancelEnd?.();
     for (const feed of this.watched) this.parts.watches.remove(feed, this);
     this.watched = new Set();

@@ -65,7 +65,7 @@ export interface SubscriptionState {
   /** Moves when `names` gains or loses one. */
   revision: number;
   /** Sent and neither accepted nor refused, oldest first. */
-  unsettled: readonly Response[];
+  readonly unsettled: Response[];
   /** The last nonce sent, a counter of this stream. */
   nonce: number;
   /** Whether a request has come. */
@@ -126,15 +126,16 @@ export function send(state: SubscriptionState, version: string, secrets: readonl
   state.nonce++;
   state.owed = false;
   const response: Response = { nonce: String(state.nonce), version, secrets, removed };
-  state.unsettled = [...state.unsettled.slice(1 - maxUnsettled), response];
+  if (state.unsettled.length >= maxUnsettled) state.unsettled.shift();
+  state.unsettled.push(response);
   return response;
 }
 
 /** A response accepted or refused by its nonce; nothing if it was settled before or never sent. */
 export function settle(state: SubscriptionState, nonce: string, error: ErrorDetail | undefined): readonly Settled[] {
-  const response = state.unsettled.find((sent) => sent.nonce === nonce);
+  const index = state.unsettled.findIndex((sent) => sent.nonce === nonce);
+  const [response] = index < 0 ? [] : state.unsettled.splice(index, 1);
   if (!response) return [];
-  state.unsettled = state.unsettled.filter((sent) => sent !== response);
   if (error) {
     for (const { name, published } of response.secrets) {
       const held = state.names.get(name);
