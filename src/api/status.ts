@@ -1,7 +1,7 @@
 import { Metadata } from '@grpc/grpc-js';
 import { grpcStatus, SignetError } from '../base/errors.ts';
 import type { ErrorCode } from '../base/errors.ts';
-import { encodeErrorDetails } from './error-details.ts';
+import { encodeErrorDetails } from '../base/error-details.ts';
 
 /** What grpc-js takes as the error of a call. */
 export interface CallStatus {

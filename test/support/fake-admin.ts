@@ -1,7 +1,7 @@
 import { Metadata, Server, ServerCredentials, status } from '@grpc/grpc-js';
 import type { handleServerStreamingCall, handleUnaryCall, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { protoService } from '../../src/api/proto-service.ts';
-import { encodeErrorDetails } from '../../src/api/error-details.ts';
+import { encodeErrorDetails } from '../../src/base/error-details.ts';
 import { grpcStatus, SignetError } from '../../src/base/errors.ts';
 
 type Answer = object | SignetError;

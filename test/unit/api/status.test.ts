@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import protobuf from 'protobufjs';
-import { encodeErrorDetails } from '../../../src/api/error-details.ts';
+import { encodeErrorDetails } from '../../../src/base/error-details.ts';
 import { toStatus } from '../../../src/api/status.ts';
 import { SignetError } from '../../../src/base/errors.ts';
 
@@ -25,20 +25,28 @@ interface Any {
   readonly value: Buffer;
 }
 
-function detailsOf(bytes: Uint8Array): { readonly status: Record<string, unknown>; readonly byType: ReadonlyMap<string, Record<string, unknown>> } {
+function detailsOf(bytes: Uint8Array): {
+  readonly status: Record<string, unknown>;
+  readonly byType: ReadonlyMap<string, Record<string, unknown>>;
+} {
   const status = decode('Status', bytes);
-  const byType = new Map((status.details as readonly Any[]).map(({ typeUrl, value }) => {
-    const type = typeUrl.replace('type.googleapis.com/google.rpc.', '');
-    return [type, decode(type, value)] as const;
-  }));
+  const byType = new Map(
+    (status.details as readonly Any[]).map(({ typeUrl, value }) => {
+      const type = typeUrl.replace('type.googleapis.com/google.rpc.', '');
+      return [type, decode(type, value)] as const;
+    }),
+  );
   return { status, byType };
 }
 
 describe('google.rpc.Status', () => {
-  it('says in bytes what Google\'s own messages say', () => {
+  it("says in bytes what Google's own messages say", () => {
     fc.assert(
       fc.property(
-        fc.integer({ min: 0, max: 16 }), fc.string({ unit: 'grapheme' }), fc.string(), fc.dictionary(fc.string(), fc.string(), { maxKeys: 5 }),
+        fc.integer({ min: 0, max: 16 }),
+        fc.string({ unit: 'grapheme' }),
+        fc.string(),
+        fc.dictionary(fc.string(), fc.string(), { maxKeys: 5 }),
         fc.option(fc.integer({ min: 0, max: 10_000_000_000 }), { nil: undefined }),
         (code, message, reason, metadata, retryAfterMs) => {
           const plain = Object.fromEntries(Object.entries(metadata).filter(([key]) => key !== '__proto__'));
@@ -64,7 +72,7 @@ describe('the status of an error', () => {
     assert.deepEqual(byType.get('RetryInfo'), { retryDelay: { seconds: 1, nanos: 500_000_000 } });
   });
 
-  it('of somebody else\'s says nothing of it', () => {
+  it("of somebody else's says nothing of it", () => {
     const { code, details, metadata } = toStatus(new Error('password=hunter2 at /etc/x'));
     assert.deepEqual([code, details], [13, 'internal error']);
     assert.doesNotMatch((metadata.get('grpc-status-details-bin')[0] as Buffer).toString('latin1'), /hunter2/);
@@ -72,7 +80,10 @@ describe('the status of an error', () => {
 
   it('of a refused credential is the same for all reasons, but for one that has expired', () => {
     const words = ['unknown kid', 'bad signature'].map((text) => toStatus(new SignetError('UNAUTHENTICATED', text)));
-    assert.deepEqual(words.map(({ details }) => details), ['authentication failed', 'authentication failed']);
+    assert.deepEqual(
+      words.map(({ details }) => details),
+      ['authentication failed', 'authentication failed'],
+    );
     assert.match(toStatus(new SignetError('TOKEN_EXPIRED', 'the token expired at noon')).details, /noon/);
   });
 
