@@ -1,6 +1,8 @@
 import { SignetError } from '../../base/errors.ts';
 
 /** Primary result codes (https://www.sqlite.org/rescode.html); the extended ones carry them in the low byte. */
+/** A statement that does not fit the schema. */
+const generic = 1;
 const busy = 5;
 const locked = 6;
 const corrupt = 11;
@@ -44,7 +46,7 @@ export function openFailure(error: unknown, file: string): SignetError {
       { cause: error },
     );
   }
-  if (code === corrupt || code === notADatabase) return damaged(file, error);
+  if (code === corrupt || code === notADatabase || code === generic) return damaged(file, error);
   return new SignetError(
     'CONFIG_INVALID',
     `the database ${file} can't be opened: check that its folder exists, is writable by this user and has free space`,
