@@ -20,7 +20,15 @@ export function renderReference(schema: Schema = configJsonSchema()): string {
   const sections: Section[] = [];
   collect('Top level', '', schema, sections);
   const body = sections.map(({ title, description, rows }) =>
-    [`## ${title}`, ...(description === '' ? [] : ['', description]), '', '| Key | Type | Default | What it is |', '|---|---|---|---|', ...rows, ''].join('\n'),
+    [
+      `## ${title}`,
+      ...(description === '' ? [] : ['', description]),
+      '',
+      '| Key | Type | Default | What it is |',
+      '|---|---|---|---|',
+      ...rows,
+      '',
+    ].join('\n'),
   );
   return `${mark}\n\n${body.join('\n')}`;
 }
@@ -30,9 +38,14 @@ function collect(path: string, description: string, schema: Schema, sections: Se
   const rows = Object.entries(schema.properties ?? {}).flatMap(([key, property]) => {
     if (typeof property !== 'object') return [];
     const here = path === 'Top level' ? key : `${path}.${key}`;
-    for (const [where, group] of groupsIn(here, property)) inner.push(() => { collect(where, group === property ? '' : (property.description ?? ''), group, sections); });
+    for (const [where, group] of groupsIn(here, property))
+      inner.push(() => {
+        collect(where, group === property ? '' : (property.description ?? ''), group, sections);
+      });
     const required = schema.required?.includes(key) === true;
-    return [`| \`${key}\` | ${typeOf(property)} | ${required ? '(required)' : defaultOf(property)} | ${escape(property.description ?? '')} |`];
+    return [
+      `| \`${key}\` | ${typeOf(property)} | ${required ? '(required)' : defaultOf(property)} | ${escape(property.description ?? '')} |`,
+    ];
   });
   if (rows.length > 0) sections.push({ title: path === 'Top level' ? path : `\`${path}\``, description, rows });
   for (const next of inner) next();
@@ -48,7 +61,7 @@ function groupsIn(path: string, schema: Schema): readonly (readonly [string, Sch
       return [[`${path} (type: ${name})`, kind] as const];
     });
   }
-  if (typeof schema.items === 'object' && !Array.isArray(schema.items)) return groupsIn(`${path}[]`, schema.items as Schema);
+  if (typeof schema.items === 'object' && !Array.isArray(schema.items)) return groupsIn(`${path}[]`, schema.items);
   if (typeof schema.additionalProperties === 'object') return groupsIn(`${path}.NAME`, schema.additionalProperties);
   return schema.properties ? [[path, schema]] : [];
 }
@@ -61,7 +74,12 @@ function typeOf(schema: Schema): string {
   if (typeof schema.additionalProperties === 'object') return `${typeOf(schema.additionalProperties)}, by name`;
   if (schema.type === 'object') return 'group';
   if (schema.type === 'integer') return 'whole number';
-  const formats: Readonly<Record<string, string>> = { duration: 'duration', path: 'path', 'path-or-url': 'path or URL', address: 'HOST:PORT' };
+  const formats: Readonly<Record<string, string>> = {
+    duration: 'duration',
+    path: 'path',
+    'path-or-url': 'path or URL',
+    address: 'HOST:PORT',
+  };
   return formats[schema.format ?? ''] ?? (schema.type === 'string' ? 'text' : String(schema.type));
 }
 
@@ -75,8 +93,11 @@ function defaultOf(schema: Schema): string {
   if (value === undefined) return '';
   if (Array.isArray(value) && value.length === 0) return 'none';
   if (typeof value === 'object' && value !== null && Object.keys(value).length === 0) return '';
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return `\`${JSON.stringify(value).replaceAll('"', '').replaceAll(/[:,]/g, '$& ')}\``;
-  return Array.isArray(value) ? value.map((item) => `\`${String(item)}\``).join(', ') : `\`${String(value as string)}\``;
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return `\`${JSON.stringify(value).replaceAll('"', '').replaceAll(/[:,]/g, '$& ')}\``;
+  return Array.isArray(value)
+    ? value.map((item) => `\`${String(item)}\``).join(', ')
+    : `\`${typeof value === 'string' ? value : JSON.stringify(value)}\``;
 }
 
 function escape(text: string): string {

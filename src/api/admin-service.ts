@@ -123,7 +123,9 @@ export function adminService(deps: AdminDeps): AdminService {
           watches.serve(call);
         },
         DenyIdentity: method('DenyIdentity', denyIdentity),
-        LiftDenial: method('LiftDenial', async ({ spiffeId }: { readonly spiffeId: string }) => ({ lifted: await deps.denials.lift(parseSpiffeId(spiffeId)) })),
+        LiftDenial: method('LiftDenial', async ({ spiffeId }: { readonly spiffeId: string }) => ({
+          lifted: await deps.denials.lift(parseSpiffeId(spiffeId)),
+        })),
         ListDenials: method('ListDenials', async () => ({ denials: await deps.denials.list() })),
         ListBindings: method('ListBindings', listBindings),
         UnbindKey: method('UnbindKey', unbindKey),

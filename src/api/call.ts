@@ -65,8 +65,20 @@ export interface CallContext {
 
 /** Whose fault it was decides how loudly it is logged. */
 const clientsFault: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  'UNAUTHENTICATED', 'TOKEN_EXPIRED', 'PERMISSION_DENIED', 'IDENTITY_DENIED', 'INSTANCE_REQUIRED', 'INVALID_CSR', 'INVALID_ARGUMENT',
-  'TTL_TOO_LONG', 'NOT_FOUND', 'BINDING_CONFLICT', 'RATE_LIMITED', 'TOO_LARGE', 'CANCELLED', 'UNIMPLEMENTED',
+  'UNAUTHENTICATED',
+  'TOKEN_EXPIRED',
+  'PERMISSION_DENIED',
+  'IDENTITY_DENIED',
+  'INSTANCE_REQUIRED',
+  'INVALID_CSR',
+  'INVALID_ARGUMENT',
+  'TTL_TOO_LONG',
+  'NOT_FOUND',
+  'BINDING_CONFLICT',
+  'RATE_LIMITED',
+  'TOO_LARGE',
+  'CANCELLED',
+  'UNIMPLEMENTED',
 ]);
 
 /** One line for a failed call, with its cause. Neither has the token: no error is made from one. */

@@ -61,7 +61,10 @@ export function certificateService(deps: CertificateServiceDeps): { register(ser
     if (ttlSeconds < 0) throw new SignetError('INVALID_ARGUMENT', 'ttl_seconds is negative');
     const request: SignRequest = { mode: 'signed', caller, csr, ...(ttlSeconds > 0 ? { requestedTtlMs: ttlSeconds * 1000 } : {}) };
     const { chain, anchors, generation, record } = await deps.sign(request, context.signal);
-    deps.log.info({ serial: record.serial, spiffeId: record.spiffeId, instance: record.instance, notAfter: record.notAfter, api: 'signet' }, 'certificate signed');
+    deps.log.info(
+      { serial: record.serial, spiffeId: record.spiffeId, instance: record.instance, notAfter: record.notAfter, api: 'signet' },
+      'certificate signed',
+    );
     return {
       chain: chain.certificates,
       anchors: anchors.certificates,

@@ -53,7 +53,10 @@ function statusOf(code: ErrorCode): number {
 
 /** IstioCertificateService/CreateCertificate, as istio-agent, ztunnel and istio-csr's clients speak it. */
 export function istioCaService(deps: IstioCaDeps): { register(server: Server): void } {
-  async function createCertificate(call: ServerUnaryCall<IstioRequest, IstioResponse>, { signal, note }: CallContext): Promise<IstioResponse> {
+  async function createCertificate(
+    call: ServerUnaryCall<IstioRequest, IstioResponse>,
+    { signal, note }: CallContext,
+  ): Promise<IstioResponse> {
     const caller = await deps.authenticate(credentialsOf(call, deps.audiences), signal);
     note({ spiffeId: caller.spiffeId, instance: caller.instance });
     const { csr, validityDuration, metadata } = call.request;
@@ -67,7 +70,10 @@ export function istioCaService(deps: IstioCaDeps): { register(server: Server): v
       ...(validityDuration > 0 ? { requestedTtlMs: validityDuration * 1000 } : {}),
     };
     const { chain, anchors, record } = await deps.sign(request, signal);
-    deps.log.info({ serial: record.serial, spiffeId: record.spiffeId, instance: record.instance, notAfter: record.notAfter, api: 'istio' }, 'certificate signed');
+    deps.log.info(
+      { serial: record.serial, spiffeId: record.spiffeId, instance: record.instance, notAfter: record.notAfter, api: 'istio' },
+      'certificate signed',
+    );
     const [leaf, ...intermediates] = chain.certificates;
     return { certChain: [pemEncode('CERTIFICATE', leaf), ...intermediates.map(pemOfCa), anchors.pem] };
   }
@@ -76,7 +82,8 @@ export function istioCaService(deps: IstioCaDeps): { register(server: Server): v
   function checkSigner(name: string | undefined, caller: Caller): void {
     if (name === undefined || name === '') return;
     if (!deps.hasAuthority(name)) throw new SignetError('INVALID_ARGUMENT', 'CertSigner names no CA backend of this server');
-    if (deps.authorityFor(caller) !== name) throw new SignetError('PERMISSION_DENIED', 'policy gives this identity another CA backend than CertSigner names');
+    if (deps.authorityFor(caller) !== name)
+      throw new SignetError('PERMISSION_DENIED', 'policy gives this identity another CA backend than CertSigner names');
   }
 
   return {
@@ -92,7 +99,9 @@ export function istioCaService(deps: IstioCaDeps): { register(server: Server): v
 function refuseImpersonation(metadata: IstioRequest['metadata']): void {
   const fields = metadata?.fields ?? {};
   if (!Object.hasOwn(fields, 'ImpersonatedIdentity')) return;
-  throw new SignetError('UNAUTHENTICATED', 'authentication failed', { cause: new Error('ImpersonatedIdentity: no account may impersonate') });
+  throw new SignetError('UNAUTHENTICATED', 'authentication failed', {
+    cause: new Error('ImpersonatedIdentity: no account may impersonate'),
+  });
 }
 
 function textOf(metadata: IstioRequest['metadata'], key: string): string | undefined {

@@ -11,7 +11,8 @@ const options: Options = { includeDirs: [protoRoot], longs: Number, enums: Strin
 export function protoService(file: string, name: string): ServiceDefinition {
   const root = loadPackageDefinition(loadSync(file, options));
   let node: unknown = root;
-  for (const part of name.split('.')) node = typeof node === 'object' || typeof node === 'function' ? (node as Record<string, unknown> | null)?.[part] : undefined;
+  for (const part of name.split('.'))
+    node = typeof node === 'object' || typeof node === 'function' ? (node as Record<string, unknown> | null)?.[part] : undefined;
   if (typeof node === 'function' && 'service' in node) return node.service as ServiceDefinition;
   throw new Error(`${file} declares no service ${name}`);
 }

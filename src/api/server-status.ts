@@ -42,7 +42,10 @@ export async function serverStatus(parts: StatusParts): Promise<object> {
     startedAt: parts.startedAt,
     trustGeneration: generation,
     anchors: anchorsOf(anchors),
-    streams: parts.ledger.streams().slice(0, mostStreams).map((stream) => streamStatus(stream, parts)),
+    streams: parts.ledger
+      .streams()
+      .slice(0, mostStreams)
+      .map((stream) => streamStatus(stream, parts)),
     streamCount: parts.ledger.streamCount,
     certificatesUnexpired,
     now,

@@ -35,7 +35,8 @@ export function createMetrics(version: string): Metrics {
   const registers = [registry];
   collectDefaultMetrics({ register: registry });
 
-  const counter = <L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> => new Counter({ name, help, labelNames, registers });
+  const counter = <L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> =>
+    new Counter({ name, help, labelNames, registers });
   const issued = counter('signet_certificates_issued_total', 'Certificates issued, by CA backend and key mode.', ['authority', 'mode']);
   const failures = counter('signet_issuance_failures_total', 'Certificates that could not be issued, by our error code.', ['reason']);
   const rotations = counter('signet_rotations_total', 'Certificates that replaced another one on its streams.', ['mode']);
@@ -44,7 +45,10 @@ export function createMetrics(version: string): Metrics {
   const sent = counter('signet_secrets_sent_total', 'Secrets sent on SDS streams, by type.', ['type']);
   const acks = counter('signet_secret_acks_total', 'Secrets that Envoy took, by type.', ['type']);
   const nacks = counter('signet_secret_nacks_total', 'Secrets that Envoy refused, by class.', ['class']);
-  const requests = counter('signet_requests_total', 'Calls of the gRPC APIs other than SDS, by method and our error code.', ['method', 'code']);
+  const requests = counter('signet_requests_total', 'Calls of the gRPC APIs other than SDS, by method and our error code.', [
+    'method',
+    'code',
+  ]);
   const duration = new Histogram({
     name: 'signet_issuance_duration_seconds',
     help: 'From request to certificate on record.',
@@ -59,7 +63,10 @@ export function createMetrics(version: string): Metrics {
     buckets: signingBuckets,
     registers,
   });
-  new Gauge({ name: 'signet_build_info', help: 'Always 1; the version is in its label.', labelNames: ['version'], registers }).set({ version }, 1);
+  new Gauge({ name: 'signet_build_info', help: 'Always 1; the version is in its label.', labelNames: ['version'], registers }).set(
+    { version },
+    1,
+  );
 
   return {
     issued(authority, mode, seconds) {
@@ -106,11 +113,16 @@ export function createMetrics(version: string): Metrics {
       gauge('signet_streams', 'Open SDS streams, by API.', ['api'], (into) => {
         for (const [api, count] of Object.entries(sources.streams())) into.set({ api }, count);
       });
-      gauge('signet_earliest_expiry_seconds', 'Seconds until the first certificate held for an open stream ends; absent without one.', [], (into) => {
-        const seconds = sources.earliestExpirySeconds();
-        if (seconds === undefined) into.remove();
-        else into.set(seconds);
-      });
+      gauge(
+        'signet_earliest_expiry_seconds',
+        'Seconds until the first certificate held for an open stream ends; absent without one.',
+        [],
+        (into) => {
+          const seconds = sources.earliestExpirySeconds();
+          if (seconds === undefined) into.remove();
+          else into.set(seconds);
+        },
+      );
       gauge('signet_trust_generation', 'The generation of the trust bundle.', [], (into) => {
         into.set(sources.trustGeneration());
       });

@@ -28,7 +28,10 @@ describe('the admin socket', () => {
     await using folder = await tempFolder();
     const path = folder.file('admin.sock');
     // A process that binds the socket and dies without cleaning up.
-    const ran = await runProgram(process.execPath, ['-e', `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`]);
+    const ran = await runProgram(process.execPath, [
+      '-e',
+      `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`,
+    ]);
     assert.notEqual(ran.code, 0);
     assert.ok((await lstat(path)).isSocket());
     const listener = await openAdminListener({ path, register });
@@ -56,6 +59,9 @@ describe('the admin socket', () => {
   });
 
   it('with a path longer than the system takes is refused in words', async () => {
-    await assert.rejects(openAdminListener({ path: `/tmp/${'x'.repeat(110)}/admin.sock`, register }), { code: 'CONFIG_INVALID', message: /at most 107 bytes/ });
+    await assert.rejects(openAdminListener({ path: `/tmp/${'x'.repeat(110)}/admin.sock`, register }), {
+      code: 'CONFIG_INVALID',
+      message: /at most 107 bytes/,
+    });
   });
 });

@@ -73,7 +73,12 @@ after(async () => {
 
 async function issue(account: string, instance: string | undefined): Promise<string> {
   const { issuer } = world.issuing;
-  const request = { mode: 'signed', caller: callerOf(world.issuing, account, instance), csr: createCsr(generateKeyPair(), []), requestedTtlMs: 3_600_000 } as const;
+  const request = {
+    mode: 'signed',
+    caller: callerOf(world.issuing, account, instance),
+    csr: createCsr(generateKeyPair(), []),
+    requestedTtlMs: 3_600_000,
+  } as const;
   return (await issuer.issue(request, AbortSignal.timeout(5000))).record.serial;
 }
 
@@ -86,7 +91,7 @@ describe('certificates', () => {
     const serials: string[] = [];
     for (let i = 0; i < 5; i++) {
       serials.unshift(await issue('web', `pod:${String(i)}`));
-      await world.issuing.clock.advance(1000);
+      world.issuing.clock.advance(1000);
     }
     const seen: string[] = [];
     let page_token = '';
@@ -101,14 +106,17 @@ describe('certificates', () => {
 
   it('are found by identity, by instance, by being unexpired, and by serial in any writing', async () => {
     const serial = await issue('api', 'pod:a');
-    assert.deepEqual((await list({ spiffe_id: 'spiffe://test.example/ns/shop/sa/api' })).certificates.map((one) => one.serial), [serial]);
+    assert.deepEqual(
+      (await list({ spiffe_id: 'spiffe://test.example/ns/shop/sa/api' })).certificates.map((one) => one.serial),
+      [serial],
+    );
     assert.equal((await list({ spiffe_id: web, instance: 'pod:3' })).certificates.length, 1);
     const colons = serial.toUpperCase().match(/../g)?.join(':') ?? '';
     for (const writing of [serial, colons]) {
       const found = (await operator.call('GetCertificate', { serial: writing })) as Certificates['certificates'][number];
       assert.deepEqual([found.serial, found.instance], [serial, 'pod:a']);
     }
-    await world.issuing.clock.advance(2 * 3_600_000);
+    world.issuing.clock.advance(2 * 3_600_000);
     assert.equal((await list({ unexpired: true })).certificates.length, 0);
     assert.notEqual((await list({})).certificates.length, 0);
   });
@@ -135,7 +143,10 @@ describe('certificates', () => {
     const now = feed.current();
     assert.ok(typeof before === 'object' && typeof now === 'object');
     assert.notEqual(now.version, before.version);
-    assert.deepEqual(certificates.map(({ serial, instance }) => [serial, instance]), [[now.version, 'pod:live']]);
+    assert.deepEqual(
+      certificates.map(({ serial, instance }) => [serial, instance]),
+      [[now.version, 'pod:live']],
+    );
     stop();
   });
 });
@@ -144,17 +155,39 @@ describe('denials and bindings', () => {
   it('are made, listed and lifted', async () => {
     assert.deepEqual(await operator.call('DenyIdentity', { spiffe_id: web, reason: 'stolen' }), { streams_ended: 3 });
     assert.deepEqual(denied, [web]);
-    assert.deepEqual(await operator.call('ListDenials', {}), { denials: [{ spiffe_id: web, at: world.issuing.clock.now(), reason: 'stolen' }] });
+    assert.deepEqual(await operator.call('ListDenials', {}), {
+      denials: [{ spiffe_id: web, at: world.issuing.clock.now(), reason: 'stolen' }],
+    });
     assert.deepEqual(await operator.call('LiftDenial', { spiffe_id: web }), { lifted: true });
     assert.deepEqual(await operator.call('LiftDenial', { spiffe_id: web }), { lifted: false });
     assert.equal((await operator.refused('DenyIdentity', { spiffe_id: 'web' })).reason, 'INVALID_ARGUMENT');
   });
 
   it('of keys: one is taken away by identity and instance, both named', async () => {
-    const binding = { spiffeId: web, instance: 'pod:b', issuer: 'k8s', spkiSha256: 'ab', csr: Buffer.from('x'), keyFile: '/run/keys/ab.key', boundAt: 1000, keyEnds: 2000, lastUsedAt: 1500 };
+    const binding = {
+      spiffeId: web,
+      instance: 'pod:b',
+      issuer: 'k8s',
+      spkiSha256: 'ab',
+      csr: Buffer.from('x'),
+      keyFile: '/run/keys/ab.key',
+      boundAt: 1000,
+      keyEnds: 2000,
+      lastUsedAt: 1500,
+    };
     await world.issuing.store.bindings.put(binding);
     assert.deepEqual(await operator.call('ListBindings', {}), {
-      bindings: [{ spiffe_id: web, instance: 'pod:b', spki_sha256: 'ab', key_file: '/run/keys/ab.key', bound_at: 1000, key_ends: 2000, last_used_at: 1500 }],
+      bindings: [
+        {
+          spiffe_id: web,
+          instance: 'pod:b',
+          spki_sha256: 'ab',
+          key_file: '/run/keys/ab.key',
+          bound_at: 1000,
+          key_ends: 2000,
+          last_used_at: 1500,
+        },
+      ],
       next_page_token: '',
     });
     assert.equal((await operator.refused('UnbindKey', { spiffe_id: web })).reason, 'INVALID_ARGUMENT');
@@ -197,8 +230,11 @@ describe('the status', () => {
     ledger.closed(stream(1), 'done');
   });
 
-  it('tells of a backend that doesn\'t answer within its time', async () => {
-    const hanging = createAuthorityHealth([{ name: 'slow', type: 'fake', health: () => new Promise(() => undefined) }], world.issuing.clock);
+  it("tells of a backend that doesn't answer within its time", async () => {
+    const hanging = createAuthorityHealth(
+      [{ name: 'slow', type: 'fake', health: () => new Promise(() => undefined) }],
+      world.issuing.clock,
+    );
     const [slow] = await hanging();
     assert.deepEqual([slow?.canSign, slow?.detail], [false, 'the call took too long']);
   });
@@ -227,6 +263,9 @@ describe('the status', () => {
     assert.ok(times.length >= 2, 'changes were told');
     // 250 ms apart at the server; what lies between is the network's and the machine's doing, so the mean is judged.
     const [first = 0] = times;
-    assert.ok(times.length - 1 <= ((times.at(-1) ?? 0) - first) / 250 + 1, `${String(times.length)} statuses in ${String((times.at(-1) ?? 0) - first)} ms`);
+    assert.ok(
+      times.length - 1 <= ((times.at(-1) ?? 0) - first) / 250 + 1,
+      `${String(times.length)} statuses in ${String((times.at(-1) ?? 0) - first)} ms`,
+    );
   });
 });

@@ -66,7 +66,7 @@ describe('SignCertificate', () => {
     assert.equal((await world.issuing.bindings.list(10)).items.length, 0);
   });
 
-  it('passes the client\'s own instance name on, as a hint', async () => {
+  it("passes the client's own instance name on, as a hint", async () => {
     await workload.call('SignCertificate', { csr: createCsr(generateKeyPair(), []) }, { ...web, 'x-signet-instance': 'host-7' });
     assert.equal(world.shown.at(-1)?.instanceHint, 'host-7');
   });
@@ -81,7 +81,7 @@ describe('SignCertificate', () => {
 });
 
 describe('BindKey', () => {
-  it('binds the key to the caller\'s instance and says where its file must be', async () => {
+  it("binds the key to the caller's instance and says where its file must be", async () => {
     const key = generateKeyPair();
     const bound = await workload.call('BindKey', { csr: createCsr(key, []), key_directory: '/run/keys' }, web);
     assert.deepEqual(bound, {
@@ -126,7 +126,12 @@ it('a client that goes away stops the work, and one line says so', async () => {
   const { authority, log } = world.issuing;
   authority.conduct = 'hang';
   const from = log.lines.length;
-  const hasty = grpcCaller({ address: await rebind(), file: 'signet/v1/certificate_service.proto', service: 'signet.v1.CertificateService', deadlineMs: 100 });
+  const hasty = grpcCaller({
+    address: await rebind(),
+    file: 'signet/v1/certificate_service.proto',
+    service: 'signet.v1.CertificateService',
+    deadlineMs: 100,
+  });
   assert.equal((await hasty.refused('SignCertificate', { csr: createCsr(generateKeyPair(), []) }, web)).code, 4);
   hasty.close();
   const { eventually } = await import('../support/eventually.ts');

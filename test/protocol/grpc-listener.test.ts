@@ -13,7 +13,15 @@ import { testPki } from '../support/test-pki.ts';
 import type { Pair, TestPki } from '../support/test-pki.ts';
 
 const path = '/test.Echo/PeerChain';
-const buffers = { path, requestStream: false, responseStream: false, requestSerialize: pass, requestDeserialize: pass, responseSerialize: pass, responseDeserialize: pass } as const;
+const buffers = {
+  path,
+  requestStream: false,
+  responseStream: false,
+  requestSerialize: pass,
+  requestDeserialize: pass,
+  responseSerialize: pass,
+  responseDeserialize: pass,
+} as const;
 
 function pass(bytes: Buffer): Buffer {
   return bytes;
@@ -21,14 +29,17 @@ function pass(bytes: Buffer): Buffer {
 
 /** Answers with the fingerprints of the client's verified chain; `/Hang` never answers. */
 function register(server: grpc.Server): void {
-  server.addService({ PeerChain: buffers, Hang: { ...buffers, path: '/test.Echo/Hang', responseStream: true } }, {
-    PeerChain: (call: grpc.ServerUnaryCall<Buffer, Buffer>, callback: grpc.sendUnaryData<Buffer>) => {
-      callback(null, Buffer.from(peerChainOf(call).map(fingerprint).join(' ')));
+  server.addService(
+    { PeerChain: buffers, Hang: { ...buffers, path: '/test.Echo/Hang', responseStream: true } },
+    {
+      PeerChain: (call: grpc.ServerUnaryCall<Buffer, Buffer>, callback: grpc.sendUnaryData<Buffer>) => {
+        callback(null, Buffer.from(peerChainOf(call).map(fingerprint).join(' ')));
+      },
+      Hang: (call: grpc.ServerWritableStream<Buffer, Buffer>) => {
+        call.write(Buffer.from('here'));
+      },
     },
-    Hang: (call: grpc.ServerWritableStream<Buffer, Buffer>) => {
-      call.write(Buffer.from('here'));
-    },
-  });
+  );
 }
 
 function fingerprint(der: Buffer): string {
@@ -63,7 +74,13 @@ async function listen(limits: Partial<GrpcLimits> = {}): Promise<GrpcListener> {
 
 /** A plain TLS connection; resolves once the handshake is done, rejects if it fails. */
 async function handshake(listener: GrpcListener, options: tls.ConnectionOptions): Promise<tls.TLSSocket> {
-  const socket = tls.connect({ host: '127.0.0.1', port: Number(listener.address.split(':')[1]), ca: control.rootPem, ALPNProtocols: ['h2'], ...options });
+  const socket = tls.connect({
+    host: '127.0.0.1',
+    port: Number(listener.address.split(':')[1]),
+    ca: control.rootPem,
+    ALPNProtocols: ['h2'],
+    ...options,
+  });
   await once(socket, 'secureConnect');
   return socket;
 }
@@ -99,7 +116,9 @@ describe('the gRPC listener', () => {
   });
 
   it('is not talked to by a client that trusts another CA', async () => {
-    await assert.rejects(ask(listener.address, grpc.credentials.createSsl(Buffer.from(workload.rootPem))), { code: grpc.status.UNAVAILABLE });
+    await assert.rejects(ask(listener.address, grpc.credentials.createSsl(Buffer.from(workload.rootPem))), {
+      code: grpc.status.UNAVAILABLE,
+    });
   });
 
   it('refuses a message over the limit by name', async () => {
@@ -180,17 +199,30 @@ for (const swapped of [false, true]) {
     });
 
     it('refuses 1.1 and everything with CBC', async () => {
-      await assert.rejects(handshake(listener, { minVersion: 'TLSv1.1', maxVersion: 'TLSv1.1', ciphers: 'ALL:@SECLEVEL=0' }), /protocol version/i);
-      await assert.rejects(handshake(listener, { maxVersion: 'TLSv1.2', ciphers: 'ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA:AES128-SHA:@SECLEVEL=0' }), /handshake failure/i);
+      await assert.rejects(
+        handshake(listener, { minVersion: 'TLSv1.1', maxVersion: 'TLSv1.1', ciphers: 'ALL:@SECLEVEL=0' }),
+        /protocol version/i,
+      );
+      await assert.rejects(
+        handshake(listener, { maxVersion: 'TLSv1.2', ciphers: 'ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA:AES128-SHA:@SECLEVEL=0' }),
+        /handshake failure/i,
+      );
     });
 
-    it('refuses who doesn\'t speak HTTP/2', async () => {
+    it("refuses who doesn't speak HTTP/2", async () => {
       await assert.rejects(handshake(listener, { ALPNProtocols: ['http/1.1'] }), /no.application.protocol/i);
     });
 
     for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
       it(`resumes no ${version} session, so that no certificate goes unverified`, async () => {
-        const first = tls.connect({ host: '127.0.0.1', port: Number(listener.address.split(':')[1]), ca: control.rootPem, ALPNProtocols: ['h2'], minVersion: version, maxVersion: version });
+        const first = tls.connect({
+          host: '127.0.0.1',
+          port: Number(listener.address.split(':')[1]),
+          ca: control.rootPem,
+          ALPNProtocols: ['h2'],
+          minVersion: version,
+          maxVersion: version,
+        });
         const sessions: Buffer[] = [];
         first.on('session', (session: Buffer) => sessions.push(session));
         await once(first, 'secureConnect');
@@ -243,7 +275,7 @@ describe('limits of connections', () => {
     await listener.close(1000);
   });
 
-  it('closes by force when a stream won\'t end, and gives the port back', async () => {
+  it("closes by force when a stream won't end, and gives the port back", async () => {
     const listener = await listen();
     const client = new grpc.Client(listener.address, grpc.credentials.createSsl(Buffer.from(control.rootPem)));
     const stream = client.makeServerStreamRequest('/test.Echo/Hang', pass, pass, Buffer.alloc(0));

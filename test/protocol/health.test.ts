@@ -50,7 +50,10 @@ describe('grpc.health.v1', () => {
     assert.deepEqual(await next, [{ status: 'NOT_SERVING' }]);
     const ended = Promise.all([once(watch, 'status'), once(unknown, 'status')]);
     health.close();
-    assert.deepEqual((await ended).map(([status]) => (status as { code: number }).code), [0, 0]);
+    assert.deepEqual(
+      (await ended).map(([status]) => (status as { code: number }).code),
+      [0, 0],
+    );
   });
 
   it('bears no flood of watches', async () => {
@@ -67,7 +70,10 @@ describe('grpc.health.v1', () => {
     await eventually('a place for one more watch', async () => {
       const again = client.watch('Watch', {});
       const failed = once(again, 'error').then(() => undefined);
-      const answered = once(again, 'data').then(() => true as const, () => undefined);
+      const answered = once(again, 'data').then(
+        () => true as const,
+        () => undefined,
+      );
       const answer = await Promise.race([answered, failed]);
       again.cancel();
       return answer;

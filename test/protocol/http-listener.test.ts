@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { request } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import { openHttpListener } from '../../src/server/http-listener.ts';
@@ -17,7 +18,8 @@ before(async () => {
     host: '127.0.0.1',
     port: 0,
     log,
-    metrics: () => (breaks ? Promise.reject(new Error('the reason')) : Promise.resolve({ contentType: 'text/plain; version=0.0.4', text: 'up 1\n' })),
+    metrics: () =>
+      breaks ? Promise.reject(new Error('the reason')) : Promise.resolve({ contentType: 'text/plain; version=0.0.4', text: 'up 1\n' }),
     readiness: () => readiness,
   });
 });
@@ -25,7 +27,7 @@ after(() => listener.close());
 
 async function ask(path: string, method = 'GET', headers: Readonly<Record<string, string>> = {}) {
   const sent = request(`http://${listener.address}${path}`, { method, headers, agent: false }).end();
-  const [response] = (await once(sent, 'response')) as [import('node:http').IncomingMessage];
+  const [response] = (await once(sent, 'response')) as [IncomingMessage];
   let body = '';
   for await (const chunk of response) body += String(chunk);
   return { status: response.statusCode, headers: response.headers, body };
@@ -77,6 +79,9 @@ describe('the HTTP listener', () => {
   it('says who has the port', async () => {
     const [host = '', port = ''] = listener.address.split(':');
     const options = { host, port: Number(port), log, metrics: () => Promise.reject(new Error()), readiness: () => readiness };
-    await assert.rejects(openHttpListener(options), { code: 'CONFIG_INVALID', message: /^listen\.http: can't listen on .*another program has that address$/ });
+    await assert.rejects(openHttpListener(options), {
+      code: 'CONFIG_INVALID',
+      message: /^listen\.http: can't listen on .*another program has that address$/,
+    });
   });
 });

@@ -18,7 +18,6 @@ function csrPem(uris: readonly string[] = [spiffeId]): string {
   return pemEncode('CERTIFICATE REQUEST', createCsr(generateKeyPair(), uris));
 }
 
-
 /** google.protobuf.Struct as proto-loader encodes it. */
 function struct(fields: Readonly<Record<string, string>>): object {
   return { fields: Object.fromEntries(Object.entries(fields).map(([key, value]) => [key, { stringValue: value, string_value: value }])) };
@@ -69,7 +68,13 @@ describe('a chain as Istio wants it', () => {
     const { generateKeyPair: pair } = await import('../../src/x509/keys.ts');
     const { createRootCertificate } = await import('../../src/x509/ca-certificate.ts');
     const now = world.issuing.clock.now();
-    const second = createRootCertificate({ key: pair(), commonName: 'second', organization: 'Test', notBefore: now - day * 1000, notAfter: now + day * 1000 });
+    const second = createRootCertificate({
+      key: pair(),
+      commonName: 'second',
+      organization: 'Test',
+      notBefore: now - day * 1000,
+      notAfter: now + day * 1000,
+    });
     await world.issuing.trust.setSource('file:second', [second]);
     const chain = await create({ csr: csrPem() });
     assert.equal(chain.length, 3);
@@ -100,20 +105,90 @@ describe('a chain as Istio wants it', () => {
 });
 
 describe('a refusal', () => {
-  const cases: readonly { what: string; request: () => object; metadata?: Record<string, string>; code: number; reason: string; says?: RegExp }[] = [
-    { what: 'no credential', request: () => ({ csr: csrPem() }), metadata: {}, code: 16, reason: 'UNAUTHENTICATED', says: /^authentication failed$/ },
-    { what: 'a bad token, opaquely', request: () => ({ csr: csrPem() }), metadata: { authorization: 'Bearer x' }, code: 16, reason: 'UNAUTHENTICATED', says: /^authentication failed$/ },
-    { what: 'an expired token, saying when', request: () => ({ csr: csrPem() }), metadata: { authorization: 'Bearer old' }, code: 16, reason: 'TOKEN_EXPIRED', says: /2026/ },
-    { what: 'keys that can\'t be had: worth a retry', request: () => ({ csr: csrPem() }), metadata: { authorization: 'Bearer away' }, code: 14, reason: 'IDENTITY_SOURCE_UNAVAILABLE' },
-    { what: 'impersonation, opaquely', request: () => ({ csr: csrPem(), metadata: struct({ ImpersonatedIdentity: 'spiffe://test.example/ns/a/sa/b' }) }), code: 16, reason: 'UNAUTHENTICATED', says: /^authentication failed$/ },
+  const cases: readonly {
+    what: string;
+    request: () => object;
+    metadata?: Record<string, string>;
+    code: number;
+    reason: string;
+    says?: RegExp;
+  }[] = [
+    {
+      what: 'no credential',
+      request: () => ({ csr: csrPem() }),
+      metadata: {},
+      code: 16,
+      reason: 'UNAUTHENTICATED',
+      says: /^authentication failed$/,
+    },
+    {
+      what: 'a bad token, opaquely',
+      request: () => ({ csr: csrPem() }),
+      metadata: { authorization: 'Bearer x' },
+      code: 16,
+      reason: 'UNAUTHENTICATED',
+      says: /^authentication failed$/,
+    },
+    {
+      what: 'an expired token, saying when',
+      request: () => ({ csr: csrPem() }),
+      metadata: { authorization: 'Bearer old' },
+      code: 16,
+      reason: 'TOKEN_EXPIRED',
+      says: /2026/,
+    },
+    {
+      what: "keys that can't be had: worth a retry",
+      request: () => ({ csr: csrPem() }),
+      metadata: { authorization: 'Bearer away' },
+      code: 14,
+      reason: 'IDENTITY_SOURCE_UNAVAILABLE',
+    },
+    {
+      what: 'impersonation, opaquely',
+      request: () => ({ csr: csrPem(), metadata: struct({ ImpersonatedIdentity: 'spiffe://test.example/ns/a/sa/b' }) }),
+      code: 16,
+      reason: 'UNAUTHENTICATED',
+      says: /^authentication failed$/,
+    },
     { what: 'no CSR', request: () => ({}), code: 3, reason: 'INVALID_CSR' },
-    { what: 'garbage', request: () => ({ csr: '-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n' }), code: 3, reason: 'INVALID_CSR' },
-    { what: 'another\'s name', request: () => ({ csr: csrPem(['spiffe://test.example/ns/shop/sa/other']) }), code: 3, reason: 'INVALID_CSR' },
-    { what: 'two names in one', request: () => ({ csr: csrPem([`${spiffeId},spiffe://test.example/ns/shop/sa/other`]) }), code: 3, reason: 'INVALID_CSR' },
+    {
+      what: 'garbage',
+      request: () => ({ csr: '-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n' }),
+      code: 3,
+      reason: 'INVALID_CSR',
+    },
+    {
+      what: "another's name",
+      request: () => ({ csr: csrPem(['spiffe://test.example/ns/shop/sa/other']) }),
+      code: 3,
+      reason: 'INVALID_CSR',
+    },
+    {
+      what: 'two names in one',
+      request: () => ({ csr: csrPem([`${spiffeId},spiffe://test.example/ns/shop/sa/other`]) }),
+      code: 3,
+      reason: 'INVALID_CSR',
+    },
     { what: 'a life over 90 days', request: () => ({ csr: csrPem(), validity_duration: 91 * day }), code: 3, reason: 'TTL_TOO_LONG' },
-    { what: 'the longest life that there is', request: () => ({ csr: csrPem(), validity_duration: Number.MAX_SAFE_INTEGER }), code: 3, reason: 'TTL_TOO_LONG' },
-    { what: 'a backend that is not there', request: () => ({ csr: csrPem(), metadata: struct({ CertSigner: 'vault' }) }), code: 3, reason: 'INVALID_ARGUMENT' },
-    { what: 'a backend that policy gives to others', request: () => ({ csr: csrPem(), metadata: struct({ CertSigner: 'other' }) }), code: 7, reason: 'PERMISSION_DENIED' },
+    {
+      what: 'the longest life that there is',
+      request: () => ({ csr: csrPem(), validity_duration: Number.MAX_SAFE_INTEGER }),
+      code: 3,
+      reason: 'TTL_TOO_LONG',
+    },
+    {
+      what: 'a backend that is not there',
+      request: () => ({ csr: csrPem(), metadata: struct({ CertSigner: 'vault' }) }),
+      code: 3,
+      reason: 'INVALID_ARGUMENT',
+    },
+    {
+      what: 'a backend that policy gives to others',
+      request: () => ({ csr: csrPem(), metadata: struct({ CertSigner: 'other' }) }),
+      code: 7,
+      reason: 'PERMISSION_DENIED',
+    },
     { what: 'a CSR of a megabyte', request: () => ({ csr: 'x'.repeat(1024 * 1024) }), code: 8, reason: '' },
   ];
   for (const { what, request, metadata, code, reason, says } of cases) {

@@ -29,10 +29,17 @@ export async function apiWorld(options: WorldOptions = {}): Promise<ApiWorld> {
     shown,
     authenticate(credentials) {
       shown.push(credentials);
-      if (credentials.token === 'away') return Promise.reject(new SignetError('IDENTITY_SOURCE_UNAVAILABLE', 'the keys of the issuer can not be had now', { retryAfterMs: 1500 }));
-      if (credentials.token === 'old') return Promise.reject(new SignetError('TOKEN_EXPIRED', 'the token expired at 2026-01-01T00:00:00.000Z'));
+      if (credentials.token === 'away')
+        return Promise.reject(
+          new SignetError('IDENTITY_SOURCE_UNAVAILABLE', 'the keys of the issuer can not be had now', { retryAfterMs: 1500 }),
+        );
+      if (credentials.token === 'old')
+        return Promise.reject(new SignetError('TOKEN_EXPIRED', 'the token expired at 2026-01-01T00:00:00.000Z'));
       const caller = callers.get(credentials.token ?? '');
-      if (!caller) return Promise.reject(new SignetError('UNAUTHENTICATED', 'authentication failed', { cause: new Error('unknown-key: the reason is for the log') }));
+      if (!caller)
+        return Promise.reject(
+          new SignetError('UNAUTHENTICATED', 'authentication failed', { cause: new Error('unknown-key: the reason is for the log') }),
+        );
       return Promise.resolve(caller());
     },
     async serve(register) {

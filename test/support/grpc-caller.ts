@@ -45,7 +45,7 @@ export function grpcCaller(where: {
 
   async function call(name: string, request: object, fields: Readonly<Record<string, string | readonly string[]>> = {}): Promise<unknown> {
     const metadata = new grpc.Metadata();
-    for (const [key, value] of Object.entries(fields)) for (const text of [value].flat()) metadata.add(key, text as string);
+    for (const [key, value] of Object.entries(fields)) for (const text of [value].flat()) metadata.add(key, text);
     const { path, requestSerialize, responseDeserialize } = methodOf(name);
     const deadline = Date.now() + (where.deadlineMs ?? 5000);
     return new Promise((resolve, reject) => {

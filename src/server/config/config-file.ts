@@ -1,5 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
-import { isMap, isScalar, isSeq, LineCounter, parseDocument, type Node } from 'yaml';
+import { isMap, isScalar, isSeq, LineCounter, parse, parseDocument, type Node } from 'yaml';
 import { SignetError } from '../../base/errors.ts';
 import type { ConfigPath } from './schema-path.ts';
 import type { ConfigProblem } from './problems.ts';
@@ -28,6 +28,11 @@ export async function readConfigFile(file: string): Promise<ConfigFile> {
     throw new SignetError('CONFIG_INVALID', `can't read the configuration ${file}: ${why}`, { cause: error });
   }
   return parseConfigText(file, text);
+}
+
+/** A list or group written in one line, from the environment. Throws what the parser throws. */
+export function parseFlow(text: string): unknown {
+  return parse(text, { maxAliasCount: 0, prettyErrors: false }) as unknown;
 }
 
 export function parseConfigText(file: string, text: string): ConfigFile {

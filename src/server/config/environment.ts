@@ -1,4 +1,3 @@
-import { parse } from 'yaml';
 import type { z } from 'zod';
 import { childSchema, formatPath, isRecord, knownKeys, valueAt } from './schema-path.ts';
 import type { ConfigPath } from './schema-path.ts';
@@ -18,6 +17,13 @@ export interface Override {
   readonly where: string;
 }
 
+export type ParseFlow = (text: string) => unknown;
+
+/** A list or group in one line of YAML. */
+export function looksLikeFlow(text: string): boolean {
+  return /^\s*[[{]/.test(text);
+}
+
 export interface Overrides {
   readonly overrides: readonly Override[];
   readonly problems: readonly ConfigProblem[];
@@ -26,16 +32,22 @@ export interface Overrides {
 /**
  * `SIGNET_` and the path in upper case, `__` between its parts, numbers for items of a list:
  * SIGNET_IDENTITY__ISSUERS__0__JWKS. A list of words may be given as a,b,c; any list or group as YAML in one line.
- * An empty variable counts as unset. `configured` is what the layers below say: names in it keep their case.
+ * An empty variable counts as unset. `configured` is what the layers below say: names in it keep their case. `parseFlow` is
+ * asked only for what looksLikeFlow; it throws on what is no YAML.
  */
-export function environmentOverrides(env: Readonly<Record<string, string | undefined>>, root: Schema, configured: unknown): Overrides {
+export function environmentOverrides(
+  env: Readonly<Record<string, string | undefined>>,
+  root: Schema,
+  configured: unknown,
+  parseFlow: ParseFlow,
+): Overrides {
   const overrides: Override[] = [];
   const problems: ConfigProblem[] = [];
   for (const name of Object.keys(env).sort()) {
     const text = env[name];
     if (!name.startsWith(prefix) || text === undefined || text === '' || fromKubernetes.test(name)) continue;
     const resolved = resolve(name.slice(prefix.length).split('__'), root, configured);
-    if ('path' in resolved) overrides.push({ path: resolved.path, value: valueOf(text, resolved.schema), where: name });
+    if ('path' in resolved) overrides.push({ path: resolved.path, value: valueOf(text, resolved.schema, parseFlow), where: name });
     else if (name.includes('__') || resolved.meant !== undefined) {
       const hint =
         resolved.meant === undefined
@@ -82,13 +94,13 @@ function keyFor(segment: string, known: readonly string[], here: unknown, schema
 }
 
 /** Text from outside the file, as the type that the schema wants; what doesn't fit stays text, and zod says so. */
-export function valueOf(text: string, schema: Schema): unknown {
+function valueOf(text: string, schema: Schema, parseFlow: ParseFlow): unknown {
   if (schema.type === 'number' || schema.type === 'integer') return /^-?\d+(?:\.\d+)?$/.test(text) ? Number(text) : text;
   if (schema.type === 'boolean') return text === 'true' ? true : text === 'false' ? false : text;
   if (schema.type === 'string') return text;
-  if (/^\s*[[{]/.test(text)) {
+  if (looksLikeFlow(text)) {
     try {
-      return parse(text, { maxAliasCount: 0, prettyErrors: false }) as unknown;
+      return parseFlow(text);
     } catch {
       return text;
     }
@@ -106,13 +118,20 @@ const flagNames: Readonly<Record<string, string>> = {
 };
 
 /** Flags by the dotted path of their setting. */
-export function flagOverrides(flags: Readonly<Record<string, string | undefined>>, root: Schema, configured: unknown): Override[] {
+export function flagOverrides(
+  flags: Readonly<Record<string, string | undefined>>,
+  root: Schema,
+  configured: unknown,
+  parseFlow: ParseFlow,
+): Override[] {
   return Object.entries(flags).flatMap(([dotted, text]) => {
     if (text === undefined) return [];
     const path = dotted.split('.');
     let schema: Schema | undefined = root;
     for (const [i, key] of path.entries()) schema = schema && childSchema(schema, key, valueAt(configured, path.slice(0, i)));
     // A path that isn't there is a programming error; left to zod, it is reported as any unknown key.
-    return [{ path, value: schema ? valueOf(text, schema) : text, where: flagNames[dotted] ?? `the flag for ${formatPath(path)}` }];
+    return [
+      { path, value: schema ? valueOf(text, schema, parseFlow) : text, where: flagNames[dotted] ?? `the flag for ${formatPath(path)}` },
+    ];
   });
 }

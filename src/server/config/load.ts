@@ -1,11 +1,10 @@
 import { dirname, resolve } from 'node:path';
 import { SignetError } from '../../base/errors.ts';
-import { readConfigFile } from './config-file.ts';
 import type { ConfigFile } from './config-file.ts';
 import { crossCheck } from './cross-check.ts';
 import { defaults } from './defaults.ts';
 import { devDefaults } from './dev.ts';
-import { environmentOverrides, flagOverrides } from './environment.ts';
+import { environmentOverrides, flagOverrides, looksLikeFlow } from './environment.ts';
 import type { Override } from './environment.ts';
 import { findingsOf, formatProblem } from './problems.ts';
 import type { ConfigProblem, Finding } from './problems.ts';
@@ -45,7 +44,13 @@ export async function loadConfig(sources: ConfigSources): Promise<Config> {
  * Throws CONFIG_INVALID only when the file can't be read.
  */
 export async function checkConfig(sources: ConfigSources): Promise<CheckedConfig> {
-  const file = sources.file === undefined ? undefined : await readConfigFile(resolve(sources.cwd ?? '.', sources.file));
+  // The YAML parser takes a while to load, and --dev has no file.
+  const flow = [sources.env, sources.flags ?? {}].some((texts) =>
+    Object.values(texts).some((text) => text !== undefined && looksLikeFlow(text)),
+  );
+  const yaml = sources.file !== undefined || flow ? await import('./config-file.ts') : undefined;
+  const parseFlow = yaml?.parseFlow ?? ((text: string): unknown => text);
+  const file = sources.file === undefined ? undefined : await yaml?.readConfigFile(resolve(sources.cwd ?? '.', sources.file));
   if (file && file.problems.length > 0) return { config: undefined, problems: file.problems, warnings: [] };
 
   const cwd = resolve(sources.cwd ?? '.');
@@ -54,8 +59,8 @@ export async function checkConfig(sources: ConfigSources): Promise<CheckedConfig
   // Tiers of one's own stand beside the three that everybody knows.
   const known = { policy: { tiers: defaults.tiers } };
   const layered = mergeLayers(mergeLayers(known, sources.dev ? absolutePaths(devDefaults(), cwd) : {}), fileLayer);
-  const environment = environmentOverrides(sources.env, schema, layered);
-  const overrides: Override[] = [...environment.overrides, ...flagOverrides(sources.flags ?? {}, schema, layered)];
+  const environment = environmentOverrides(sources.env, schema, layered, parseFlow);
+  const overrides: Override[] = [...environment.overrides, ...flagOverrides(sources.flags ?? {}, schema, layered, parseFlow)];
   const input = absolutePaths(
     overrides.reduce<unknown>((tree, { path, value }) => withValue(tree, path, value), layered),
     cwd,

@@ -14,11 +14,13 @@ function refused(authorization: string): void {
 
 describe('a token in authorization', () => {
   it('may have a scheme of any case, white space around it, or no scheme (Envoy 1.36)', () => {
-    for (const text of ['Bearer a.b.c', 'bearer a.b.c', 'BEARER  a.b.c', ' Bearer\ta.b.c \t', 'a.b.c', 'a.b.c ']) assert.equal(tokenOf(text), 'a.b.c');
+    for (const text of ['Bearer a.b.c', 'bearer a.b.c', 'BEARER  a.b.c', ' Bearer\ta.b.c \t', 'a.b.c', 'a.b.c '])
+      assert.equal(tokenOf(text), 'a.b.c');
   });
 
   it('is nothing else: no other scheme, no second token, no line feed within, not the scheme alone', () => {
-    for (const text of ['', ' ', 'Bearer', 'bearer ', 'Bearer Bearer', 'Basic a.b.c', 'Bearer a b', 'Bearer a,b', 'a\nb', 'Bearer é']) refused(text);
+    for (const text of ['', ' ', 'Bearer', 'bearer ', 'Bearer Bearer', 'Basic a.b.c', 'Bearer a b', 'Bearer a,b', 'a\nb', 'Bearer é'])
+      refused(text);
   });
 
   it('has at most 16 KiB', () => {
@@ -30,14 +32,21 @@ describe('a token in authorization', () => {
 
   it('never comes out with a character that no token has, whatever goes in', () => {
     fc.assert(
-      fc.property(fc.oneof(fc.string(), fc.string({ unit: 'binary' }), fc.base64String().map((text) => `Bearer ${text}`)), (text) => {
-        try {
-          assert.match(tokenOf(text) ?? '', /^[A-Za-z0-9._~+/-]+=*$/);
-        } catch (error) {
-          assert.ok(error instanceof SignetError && error.code === 'UNAUTHENTICATED', String(error));
-          assert.equal(error.message, 'authentication failed');
-        }
-      }),
+      fc.property(
+        fc.oneof(
+          fc.string(),
+          fc.string({ unit: 'binary' }),
+          fc.base64String().map((text) => `Bearer ${text}`),
+        ),
+        (text) => {
+          try {
+            assert.match(tokenOf(text) ?? '', /^[A-Za-z0-9._~+/-]+=*$/);
+          } catch (error) {
+            assert.ok(error instanceof SignetError && error.code === 'UNAUTHENTICATED', String(error));
+            assert.equal(error.message, 'authentication failed');
+          }
+        },
+      ),
       { numRuns: 500 },
     );
   });

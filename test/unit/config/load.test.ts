@@ -76,7 +76,7 @@ describe('a good configuration', () => {
     assert.equal((await load(production)).log.level, 'info');
   });
 
-  it('takes lists, names of one\'s own and whole groups from the environment', async () => {
+  it("takes lists, names of one's own and whole groups from the environment", async () => {
     const env = {
       SIGNET_IDENTITY__ISSUERS__0__AUDIENCES: 'a, b',
       SIGNET_IDENTITY__ISSUERS__0__ALLOW__1: '/ns/shop/**',
@@ -91,13 +91,18 @@ describe('a good configuration', () => {
     assert.deepEqual(config.identity.issuers[0].allow, ['**', '/ns/shop/**']);
     assert.equal(config.identity.issuers[1]?.jwks, '/somewhere/other.json');
     assert.equal(config.policy.tiers['very-short'], 10_000);
-    assert.equal(config.policy.tiers.standard, 86_400_000, 'tiers of one\'s own stand beside the known ones');
+    assert.equal(config.policy.tiers.standard, 86_400_000, "tiers of one's own stand beside the known ones");
     assert.equal(config.limits.streamsPerIdentity, 7);
     assert.deepEqual(config.ca.backends.builtin, { type: 'builtin', rootLife: 730 * 86_400_000, intermediateLife: 365 * 86_400_000 });
   });
 
   it('ignores what Kubernetes puts into the environment beside a Service named signet', async () => {
-    const env = { SIGNET_SERVICE_HOST: '10.0.0.1', SIGNET_PORT: 'tcp://10.0.0.1:8443', SIGNET_PORT_8443_TCP_PORT: '8443', SIGNET_SERVICE_PORT_GRPC: '1' };
+    const env = {
+      SIGNET_SERVICE_HOST: '10.0.0.1',
+      SIGNET_PORT: 'tcp://10.0.0.1:8443',
+      SIGNET_PORT_8443_TCP_PORT: '8443',
+      SIGNET_SERVICE_PORT_GRPC: '1',
+    };
     assert.equal((await load(production, { env })).trustDomain, 'example.org');
   });
 
@@ -111,58 +116,237 @@ describe('a good configuration', () => {
 });
 
 describe('each kind of mistake', () => {
-  const cases: readonly { readonly what: string; readonly text: string; readonly says: RegExp; readonly more?: Partial<ConfigSources> }[] = [
-    { what: 'a misspelt key at the top', text: production.replace('listen:', 'listne:'), says: /^signet\.yaml:3:1: listne: there is no such setting \(did you mean "listen"\?\)$/ },
-    { what: 'a misspelt key in a list', text: production.replace('jwks:', 'jwk:'), says: /^signet\.yaml:10:7: identity\.issuers\[0\]\.jwk: there is no such setting \(did you mean "jwks"\?\)$/ },
-    { what: 'a key like no other', text: `${production}zebra: 1\n`, says: /^signet\.yaml:15:1: zebra: there is no such setting \(known here: trustDomain, data, / },
-    { what: 'a duration without a unit', text: `${production}limits:\n  maxStreamAge: 20\n`, says: /^signet\.yaml:16:17: limits\.maxStreamAge: must be text, but is a number \(a duration needs a unit: write for example 20s/ },
-    { what: 'a duration of another form', text: `${production}limits:\n  maxStreamAge: soon\n`, says: /^signet\.yaml:16:17: limits\.maxStreamAge: "soon" is not a duration/ },
-    { what: 'a tier above the maximum', text: `${production}policy:\n  tiers: {standard: 91d}\n`, says: /^signet\.yaml:16:21: policy\.tiers\.standard: 91d is too long$/ },
-    { what: 'an address without a port', text: production.replace('0.0.0.0:8443', '0.0.0.0'), says: /^signet\.yaml:4:9: listen\.grpc: must be HOST:PORT/ },
-    { what: 'a port too large', text: production.replace('8443', '99999'), says: /^signet\.yaml:4:9: listen\.grpc: the port must be 0 to 65535$/ },
-    { what: 'a group left empty', text: `${production}limits:\n`, says: /^signet\.yaml:15:8: limits: is empty, but must be a group of settings/ },
-    { what: 'a list where text belongs', text: production.replace('example.org\n', '[a]\n'), says: /^signet\.yaml:1:1: trustDomain: must be text, but is a list$/ },
-    { what: 'a trust domain in capitals', text: production.replace('example.org\n', 'Example.org\n'), says: /^signet\.yaml:1:14: trustDomain: a trust domain is/ },
-    { what: 'no trust domain', text: production.replace('trustDomain: example.org\n', ''), says: /: trustDomain: is required \(The trust domain/ },
-    { what: 'a backend of an unknown type', text: `${production}  backends: {main: {type: buildin}}\n`, says: /^signet\.yaml:15:27: ca\.backends\.main\.type: there is no such type \(did you mean "builtin"\?\)$/ },
-    { what: 'a backend without a type', text: `${production}  backends: {main: {key: x}}\n`, says: /ca\.backends\.main\.type: is required \(one of builtin, files\)$/ },
-    { what: 'a backend\'s name in capitals', text: `${production}  backends: {Main: {type: builtin}}\n`, says: /^signet\.yaml:15:14: ca\.backends\.Main: a name must be 1 to 63 of/ },
-    { what: 'a key of another backend type', text: `${production}  backends: {main: {type: builtin, root: x}}\n`, says: /ca\.backends\.main\.root: there is no such setting/ },
-    { what: 'a wrong choice', text: `${production}log: {level: inof}\n`, says: /^signet\.yaml:15:14: log\.level: must be one of debug, info, warn, error \(did you mean "info"\?\)$/ },
-    { what: 'a symmetric algorithm', text: production.replace('      allow', '      algorithms: [HS256]\n      allow'), says: /^signet\.yaml:11:20: identity\.issuers\[0\]\.algorithms\[0\]: must be one of RS256/ },
-    { what: 'a key twice', text: `${production}data: other\n`, says: /^signet\.yaml:15:1: not valid YAML: .* \(a key may stand only once\)$/ },
-    { what: 'a tab', text: 'listen:\n\tgrpc: x\n', says: /^signet\.yaml:2:1: not valid YAML: .* \(indent with spaces\)$/ },
-    { what: 'half a file', text: `${production}policy: {rules: [`, says: /^signet\.yaml:15:18: not valid YAML: / },
-    { what: 'aliases that explode', text: `a: &a [1,1,1,1,1,1,1,1,1,1]\nb: &b [${'*a,'.repeat(20)}]\nc: &c [${'*b,'.repeat(20)}]\nd: [${'*c,'.repeat(20)}]\n`, says: /aliases expand to too much$/ },
-    { what: 'both ways to the keys', text: production.replace('      allow', '      discovery: https://x\n      allow'), says: /^signet\.yaml:8:7: identity\.issuers\[0\]: has both jwks and discovery/ },
-    { what: 'keys over plain HTTP', text: production.replace('jwks.json', 'http://x/jwks'), says: /^signet\.yaml:10:13: identity\.issuers\[0\]\.jwks: must be a file or an https:\/\/ URL/ },
-    { what: 'no allow patterns', text: production.replace('      allow: ["**"]\n', ''), says: /^signet\.yaml:8:7: identity\.issuers\[0\]\.allow: is required/ },
-    { what: 'a bad pattern', text: production.replace('"**"', 'ns/shop'), says: /^signet\.yaml:11:15: identity\.issuers\[0\]\.allow\[0\]: a pattern starts with "\/"/ },
-    { what: 'a bad path template', text: production.replace('      allow', '      path: /sa/x{/sub}\n      allow'), says: /identity\.issuers\[0\]\.path: a segment is either plain or one/ },
-    { what: 'two issuers of one id', text: production.replace('      allow: ["**"]\n', '      allow: ["**"]\n    - {id: cluster, issuer: y, jwks: z, path: "/other/{/sub}", allow: ["*"]}\n'), says: /^signet\.yaml:12:12: identity\.issuers\[1\]\.id: is the id of an issuer above$/ },
-    { what: 'two issuers that could make the same name', text: production.replace('      allow: ["**"]\n', '      allow: ["**"]\n    - {id: other, issuer: y, jwks: z, path: "/ns/{/team}/x/{/sub}", allow: ["*"]}\n'), says: /^signet\.yaml:12:45: identity\.issuers\[1\]\.path: overlaps issuer "cluster": both can name identities under \/ns\// },
-    { what: 'an issuer of the control plane\'s own names', text: production.replace('      allow', '      path: /signet/{/sub}\n      allow'), says: /identity\.issuers\[0\]\.path: names under \/signet\/ are/ },
-    { what: 'no issuer', text: production.replace(/identity:[^]*(?=ca:)/, ''), says: /identity\.issuers: at least one is required/ },
-    { what: 'no key encryption', text: production.replace(/ca:[^]*/, ''), says: /ca\.keyEncryption: is required \(for example keyFile/ },
-    { what: 'a key beside what it encrypts', text: production.replace('/etc/signet/kek', 'data/kek'), says: /^signet\.yaml:14:14: ca\.keyEncryption\.keyFile: is in the data folder/ },
-    { what: 'two ways to the key', text: `${production}    keyEnvironment: KEK\n`, says: /ca\.keyEncryption: has more than one of/ },
-    { what: 'no names on a wildcard address', text: production.replace(/ {2}names.*\n/, ''), says: /listen\.names: is required when listen\.grpc is on every address/ },
-    { what: 'a name that is none', text: production.replace('10.0.0.1', '"a..b"'), says: /^signet\.yaml:5:31: listen\.names\[1\]: is neither a DNS name nor an IP address$/ },
-    { what: 'a tier that is not there', text: `${production}policy:\n  rules: [{match: /ns/*, tier: standrad}]\n`, says: /policy\.rules\[0\]\.tier: there is no tier of that name \(did you mean "standard"\?\)$/ },
-    { what: 'a default backend that is not there', text: `${production}  default: vault\n`, says: /^signet\.yaml:15:12: ca\.default: there is no backend of that name \(one of builtin\)$/ },
-    { what: 'a key folder with dots', text: `${production}policy:\n  defaults: {keyDirectories: [/etc/../root]}\n`, says: /^signet\.yaml:16:31: policy\.defaults\.keyDirectories\[0\]: a key directory has no "\." or "\.\." segment$/ },
-    { what: 'a socket path too long', text: production.replace('listen:', `listen:\n  admin: /${'x'.repeat(120)}`), says: /^signet\.yaml:4:10: listen\.admin: a unix socket's path has at most 107 bytes, this one has 121/ },
-    { what: 'one port for two', text: production.replace('grpc: 0.0.0.0:8443', 'grpc: 127.0.0.1:1\n  http: 127.0.0.1:1'), says: /^signet\.yaml:5:9: listen\.http: is the same as listen\.grpc/ },
-    { what: 'a misspelt variable', text: production, more: { env: { SIGNET_LISTEN__GRCP: 'x' } }, says: /^SIGNET_LISTEN__GRCP: there is no such setting \(did you mean SIGNET_LISTEN__GRPC\?\)$/ },
-    { what: 'a variable with an underscore too many', text: production, more: { env: { SIGNET_TRUST_DOMAIN: 'x' } }, says: /^SIGNET_TRUST_DOMAIN: there is no such setting \(did you mean SIGNET_TRUSTDOMAIN\?\)$/ },
-    { what: 'a bad value in a variable', text: production, more: { env: { SIGNET_LIMITS__STREAMSPERIDENTITY: 'many' } }, says: /^SIGNET_LIMITS__STREAMSPERIDENTITY: limits\.streamsPerIdentity: must be a number, but is a string$/ },
-    { what: 'a bad value in a flag', text: production, more: { flags: { 'listen.grpc': 'here' } }, says: /^--grpc: listen\.grpc: must be HOST:PORT/ },
-    { what: 'a gap in a list from the environment', text: production, more: { env: { SIGNET_LISTEN__NAMES__5: 'x' } }, says: /^signet\.yaml:5:\d+: listen\.names\[2\]: is required$/ },
-  ];
+  const cases: readonly { readonly what: string; readonly text: string; readonly says: RegExp; readonly more?: Partial<ConfigSources> }[] =
+    [
+      {
+        what: 'a misspelt key at the top',
+        text: production.replace('listen:', 'listne:'),
+        says: /^signet\.yaml:3:1: listne: there is no such setting \(did you mean "listen"\?\)$/,
+      },
+      {
+        what: 'a misspelt key in a list',
+        text: production.replace('jwks:', 'jwk:'),
+        says: /^signet\.yaml:10:7: identity\.issuers\[0\]\.jwk: there is no such setting \(did you mean "jwks"\?\)$/,
+      },
+      {
+        what: 'a key like no other',
+        text: `${production}zebra: 1\n`,
+        says: /^signet\.yaml:15:1: zebra: there is no such setting \(known here: trustDomain, data, /,
+      },
+      {
+        what: 'a duration without a unit',
+        text: `${production}limits:\n  maxStreamAge: 20\n`,
+        says: /^signet\.yaml:16:17: limits\.maxStreamAge: must be text, but is a number \(a duration needs a unit: write for example 20s/,
+      },
+      {
+        what: 'a duration of another form',
+        text: `${production}limits:\n  maxStreamAge: soon\n`,
+        says: /^signet\.yaml:16:17: limits\.maxStreamAge: "soon" is not a duration/,
+      },
+      {
+        what: 'a tier above the maximum',
+        text: `${production}policy:\n  tiers: {standard: 91d}\n`,
+        says: /^signet\.yaml:16:21: policy\.tiers\.standard: 91d is too long$/,
+      },
+      {
+        what: 'an address without a port',
+        text: production.replace('0.0.0.0:8443', '0.0.0.0'),
+        says: /^signet\.yaml:4:9: listen\.grpc: must be HOST:PORT/,
+      },
+      {
+        what: 'a port too large',
+        text: production.replace('8443', '99999'),
+        says: /^signet\.yaml:4:9: listen\.grpc: the port must be 0 to 65535$/,
+      },
+      {
+        what: 'a group left empty',
+        text: `${production}limits:\n`,
+        says: /^signet\.yaml:15:8: limits: is empty, but must be a group of settings/,
+      },
+      {
+        what: 'a list where text belongs',
+        text: production.replace('example.org\n', '[a]\n'),
+        says: /^signet\.yaml:1:1: trustDomain: must be text, but is a list$/,
+      },
+      {
+        what: 'a trust domain in capitals',
+        text: production.replace('example.org\n', 'Example.org\n'),
+        says: /^signet\.yaml:1:14: trustDomain: a trust domain is/,
+      },
+      {
+        what: 'no trust domain',
+        text: production.replace('trustDomain: example.org\n', ''),
+        says: /: trustDomain: is required \(The trust domain/,
+      },
+      {
+        what: 'a backend of an unknown type',
+        text: `${production}  backends: {main: {type: buildin}}\n`,
+        says: /^signet\.yaml:15:27: ca\.backends\.main\.type: there is no such type \(did you mean "builtin"\?\)$/,
+      },
+      {
+        what: 'a backend without a type',
+        text: `${production}  backends: {main: {key: x}}\n`,
+        says: /ca\.backends\.main\.type: is required \(one of builtin, files\)$/,
+      },
+      {
+        what: "a backend's name in capitals",
+        text: `${production}  backends: {Main: {type: builtin}}\n`,
+        says: /^signet\.yaml:15:14: ca\.backends\.Main: a name must be 1 to 63 of/,
+      },
+      {
+        what: 'a key of another backend type',
+        text: `${production}  backends: {main: {type: builtin, root: x}}\n`,
+        says: /ca\.backends\.main\.root: there is no such setting/,
+      },
+      {
+        what: 'a wrong choice',
+        text: `${production}log: {level: inof}\n`,
+        says: /^signet\.yaml:15:14: log\.level: must be one of debug, info, warn, error \(did you mean "info"\?\)$/,
+      },
+      {
+        what: 'a symmetric algorithm',
+        text: production.replace('      allow', '      algorithms: [HS256]\n      allow'),
+        says: /^signet\.yaml:11:20: identity\.issuers\[0\]\.algorithms\[0\]: must be one of RS256/,
+      },
+      {
+        what: 'a key twice',
+        text: `${production}data: other\n`,
+        says: /^signet\.yaml:15:1: not valid YAML: .* \(a key may stand only once\)$/,
+      },
+      { what: 'a tab', text: 'listen:\n\tgrpc: x\n', says: /^signet\.yaml:2:1: not valid YAML: .* \(indent with spaces\)$/ },
+      { what: 'half a file', text: `${production}policy: {rules: [`, says: /^signet\.yaml:15:18: not valid YAML: / },
+      {
+        what: 'aliases that explode',
+        text: `a: &a [1,1,1,1,1,1,1,1,1,1]\nb: &b [${'*a,'.repeat(20)}]\nc: &c [${'*b,'.repeat(20)}]\nd: [${'*c,'.repeat(20)}]\n`,
+        says: /aliases expand to too much$/,
+      },
+      {
+        what: 'both ways to the keys',
+        text: production.replace('      allow', '      discovery: https://x\n      allow'),
+        says: /^signet\.yaml:8:7: identity\.issuers\[0\]: has both jwks and discovery/,
+      },
+      {
+        what: 'keys over plain HTTP',
+        text: production.replace('jwks.json', 'http://x/jwks'),
+        says: /^signet\.yaml:10:13: identity\.issuers\[0\]\.jwks: must be a file or an https:\/\/ URL/,
+      },
+      {
+        what: 'no allow patterns',
+        text: production.replace('      allow: ["**"]\n', ''),
+        says: /^signet\.yaml:8:7: identity\.issuers\[0\]\.allow: is required/,
+      },
+      {
+        what: 'a bad pattern',
+        text: production.replace('"**"', 'ns/shop'),
+        says: /^signet\.yaml:11:15: identity\.issuers\[0\]\.allow\[0\]: a pattern starts with "\/"/,
+      },
+      {
+        what: 'a bad path template',
+        text: production.replace('      allow', '      path: /sa/x{/sub}\n      allow'),
+        says: /identity\.issuers\[0\]\.path: a segment is either plain or one/,
+      },
+      {
+        what: 'two issuers of one id',
+        text: production.replace(
+          '      allow: ["**"]\n',
+          '      allow: ["**"]\n    - {id: cluster, issuer: y, jwks: z, path: "/other/{/sub}", allow: ["*"]}\n',
+        ),
+        says: /^signet\.yaml:12:12: identity\.issuers\[1\]\.id: is the id of an issuer above$/,
+      },
+      {
+        what: 'two issuers that could make the same name',
+        text: production.replace(
+          '      allow: ["**"]\n',
+          '      allow: ["**"]\n    - {id: other, issuer: y, jwks: z, path: "/ns/{/team}/x/{/sub}", allow: ["*"]}\n',
+        ),
+        says: /^signet\.yaml:12:45: identity\.issuers\[1\]\.path: overlaps issuer "cluster": both can name identities under \/ns\//,
+      },
+      {
+        what: "an issuer of the control plane's own names",
+        text: production.replace('      allow', '      path: /signet/{/sub}\n      allow'),
+        says: /identity\.issuers\[0\]\.path: names under \/signet\/ are/,
+      },
+      { what: 'no issuer', text: production.replace(/identity:[^]*(?=ca:)/, ''), says: /identity\.issuers: at least one is required/ },
+      { what: 'no key encryption', text: production.replace(/ca:[^]*/, ''), says: /ca\.keyEncryption: is required \(for example keyFile/ },
+      {
+        what: 'a key beside what it encrypts',
+        text: production.replace('/etc/signet/kek', 'data/kek'),
+        says: /^signet\.yaml:14:14: ca\.keyEncryption\.keyFile: is in the data folder/,
+      },
+      { what: 'two ways to the key', text: `${production}    keyEnvironment: KEK\n`, says: /ca\.keyEncryption: has more than one of/ },
+      {
+        what: 'no names on a wildcard address',
+        text: production.replace(/ {2}names.*\n/, ''),
+        says: /listen\.names: is required when listen\.grpc is on every address/,
+      },
+      {
+        what: 'a name that is none',
+        text: production.replace('10.0.0.1', '"a..b"'),
+        says: /^signet\.yaml:5:31: listen\.names\[1\]: is neither a DNS name nor an IP address$/,
+      },
+      {
+        what: 'a tier that is not there',
+        text: `${production}policy:\n  rules: [{match: /ns/*, tier: standrad}]\n`,
+        says: /policy\.rules\[0\]\.tier: there is no tier of that name \(did you mean "standard"\?\)$/,
+      },
+      {
+        what: 'a default backend that is not there',
+        text: `${production}  default: vault\n`,
+        says: /^signet\.yaml:15:12: ca\.default: there is no backend of that name \(one of builtin\)$/,
+      },
+      {
+        what: 'a key folder with dots',
+        text: `${production}policy:\n  defaults: {keyDirectories: [/etc/../root]}\n`,
+        says: /^signet\.yaml:16:31: policy\.defaults\.keyDirectories\[0\]: a key directory has no "\." or "\.\." segment$/,
+      },
+      {
+        what: 'a socket path too long',
+        text: production.replace('listen:', `listen:\n  admin: /${'x'.repeat(120)}`),
+        says: /^signet\.yaml:4:10: listen\.admin: a unix socket's path has at most 107 bytes, this one has 121/,
+      },
+      {
+        what: 'one port for two',
+        text: production.replace('grpc: 0.0.0.0:8443', 'grpc: 127.0.0.1:1\n  http: 127.0.0.1:1'),
+        says: /^signet\.yaml:5:9: listen\.http: is the same as listen\.grpc/,
+      },
+      {
+        what: 'a misspelt variable',
+        text: production,
+        more: { env: { SIGNET_LISTEN__GRCP: 'x' } },
+        says: /^SIGNET_LISTEN__GRCP: there is no such setting \(did you mean SIGNET_LISTEN__GRPC\?\)$/,
+      },
+      {
+        what: 'a variable with an underscore too many',
+        text: production,
+        more: { env: { SIGNET_TRUST_DOMAIN: 'x' } },
+        says: /^SIGNET_TRUST_DOMAIN: there is no such setting \(did you mean SIGNET_TRUSTDOMAIN\?\)$/,
+      },
+      {
+        what: 'a bad value in a variable',
+        text: production,
+        more: { env: { SIGNET_LIMITS__STREAMSPERIDENTITY: 'many' } },
+        says: /^SIGNET_LIMITS__STREAMSPERIDENTITY: limits\.streamsPerIdentity: must be a number, but is a string$/,
+      },
+      {
+        what: 'a bad value in a flag',
+        text: production,
+        more: { flags: { 'listen.grpc': 'here' } },
+        says: /^--grpc: listen\.grpc: must be HOST:PORT/,
+      },
+      {
+        what: 'a gap in a list from the environment',
+        text: production,
+        more: { env: { SIGNET_LISTEN__NAMES__5: 'x' } },
+        says: /^signet\.yaml:5:\d+: listen\.names\[2\]: is required$/,
+      },
+    ];
   for (const { what, text, says, more } of cases) {
     it(what, async () => {
       const found = await problems(text, more);
-      assert.ok(found.some((line) => says.test(line)), `none of these is like ${String(says)}:\n${found.join('\n')}`);
+      assert.ok(
+        found.some((line) => says.test(line)),
+        `none of these is like ${String(says)}:\n${found.join('\n')}`,
+      );
     });
   }
 
@@ -173,23 +357,40 @@ describe('each kind of mistake', () => {
 
   it('never quotes a value: a secret in the wrong place stays secret', async () => {
     const secret = 'c2VjcmV0LWtleS1tYXRlcmlhbA==';
-    for (const text of [production.replace('/etc/signet/kek', `[${secret}]`), `${production}log: {level: ${secret}}\n`, `${production}  default: ${secret}\n`, `${production}    key: ${secret}\n: ${secret}`]) {
+    for (const text of [
+      production.replace('/etc/signet/kek', `[${secret}]`),
+      `${production}log: {level: ${secret}}\n`,
+      `${production}  default: ${secret}\n`,
+      `${production}    key: ${secret}\n: ${secret}`,
+    ]) {
       assert.ok(!(await problems(text)).join('\n').includes(secret));
     }
   });
 
   it('a file that is not there, or no file', async () => {
-    await assert.rejects(loadConfig({ file: join(folder, 'none.yaml'), env: {} }), { code: 'CONFIG_INVALID', message: /there is no such file$/ });
-    await assert.rejects(loadConfig({ file: await written(`# ${'x'.repeat(1024 * 1024)}`), env: {} }), { code: 'CONFIG_INVALID', message: /larger than 1 MiB/ });
+    await assert.rejects(loadConfig({ file: join(folder, 'none.yaml'), env: {} }), {
+      code: 'CONFIG_INVALID',
+      message: /there is no such file$/,
+    });
+    await assert.rejects(loadConfig({ file: await written(`# ${'x'.repeat(1024 * 1024)}`), env: {} }), {
+      code: 'CONFIG_INVALID',
+      message: /larger than 1 MiB/,
+    });
   });
 
   it('no file at all outside --dev says what is needed', async () => {
     const { problems: found } = await checkConfig({ env: {} });
-    assert.deepEqual(found.map(({ path }) => path), ['trustDomain', 'data']);
+    assert.deepEqual(
+      found.map(({ path }) => path),
+      ['trustDomain', 'data'],
+    );
   });
 });
 
 it('warns of an open metrics page and of --dev off loopback', async () => {
   const checked = await checkConfig({ env: {}, flags: { 'listen.grpc': '0.0.0.0:1', 'listen.http': '0.0.0.0:2' }, dev: true });
-  assert.deepEqual(checked.warnings.map(({ path }) => path), ['listen.http', 'listen.grpc']);
+  assert.deepEqual(
+    checked.warnings.map(({ path }) => path),
+    ['listen.http', 'listen.grpc'],
+  );
 });

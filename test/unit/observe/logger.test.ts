@@ -33,7 +33,10 @@ describe('the log', () => {
       log.warn({}, 'c');
       log.error({}, 'd');
     }, 'warn');
-    assert.deepEqual(lines.map((line) => (JSON.parse(line) as { message: string }).message), ['c', 'd']);
+    assert.deepEqual(
+      lines.map((line) => (JSON.parse(line) as { message: string }).message),
+      ['c', 'd'],
+    );
   });
 
   it('never has a token or a private key: by the name of a field, in an error, in its cause, or in the message', () => {

@@ -5,7 +5,12 @@ import { createMetrics } from '../../../src/observe/metrics.ts';
 async function filled() {
   const metrics = createMetrics('1.2.3');
   let expiry: number | undefined = 12.5;
-  metrics.watch({ streams: () => ({ sotw: 3, delta: 4 }), earliestExpirySeconds: () => expiry, trustGeneration: () => 7, ready: () => true });
+  metrics.watch({
+    streams: () => ({ sotw: 3, delta: 4 }),
+    earliestExpirySeconds: () => expiry,
+    trustGeneration: () => 7,
+    ready: () => true,
+  });
   metrics.issued('builtin', 'csr', 0.002);
   metrics.issuanceFailed('AUTHORITY_UNAVAILABLE');
   metrics.rotated('csr');
@@ -37,7 +42,8 @@ describe('the metrics page', () => {
       'signet_trust_generation 7',
       'signet_ready 1',
       'signet_build_info{version="1.2.3"} 1',
-    ]) assert.ok(before.split('\n').includes(line), `${line} is missing`);
+    ])
+      assert.ok(before.split('\n').includes(line), `${line} is missing`);
     assert.match(before, /^process_cpu_seconds_total /m);
     assert.match(before, /^nodejs_eventloop_lag_seconds /m);
   });
