@@ -2,7 +2,7 @@ import type { Server, ServerUnaryCall, ServerWritableStream } from '@grpc/grpc-j
 import { SignetError } from '../base/errors.ts';
 import type { Bearer } from '../identity/caller.ts';
 import type { Ledger } from '../ledger/ledger.ts';
-import { parseSpiffeId } from '../spiffe/id.ts';
+import { parseSpiffeId, trustDomainOf } from '../spiffe/id.ts';
 import type { SpiffeId } from '../spiffe/id.ts';
 import type { Binding, Denial, IssuedRecord, Page, Store } from '../store/store.ts';
 import { unary } from './call.ts';
@@ -93,7 +93,12 @@ export function adminService(deps: AdminDeps): AdminService {
   }
 
   async function denyIdentity(request: { readonly spiffeId: string; readonly reason: string }): Promise<object> {
-    return { streamsEnded: await deps.denials.deny(parseSpiffeId(request.spiffeId), capped(request.reason, 'reason')) };
+    const id = parseSpiffeId(request.spiffeId);
+    // The stop button must not seem to work where it stops nobody.
+    if (trustDomainOf(id) !== deps.trustDomain) {
+      throw new SignetError('INVALID_ARGUMENT', `identities of this server are of the trust domain ${deps.trustDomain}`);
+    }
+    return { streamsEnded: await deps.denials.deny(id, capped(request.reason, 'reason')) };
   }
 
   async function unbindKey(request: BearerRequest, { signal }: CallContext): Promise<object> {
