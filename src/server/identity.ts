@@ -6,6 +6,7 @@ import { combineAuthenticators } from '../identity/authenticators.ts';
 import { createCertificateAuthenticator } from '../identity/certificate-authenticator.ts';
 import { createDevIssuerKey, openDevIssuer } from '../identity/dev-issuer.ts';
 import type { IssuerSettings } from '../identity/issuer-settings.ts';
+import { issuerOverlap } from '../identity/issuer-settings.ts';
 import type { TokenAuthenticator } from '../identity/token-authenticator.ts';
 import { createTokenAuthenticator } from '../identity/token-authenticator.ts';
 import type { TrustDomain } from '../spiffe/id.ts';
@@ -39,7 +40,7 @@ export interface IdentityParts {
 export async function openIdentity(parts: IdentityParts): Promise<Identity> {
   const { config, trustDomain, store, trust, clock, log } = parts;
   const issuers: IssuerSettings[] = config.identity.issuers.map((issuer) => withAllowDefault(issuerSettings(issuer), parts.dev));
-  if (parts.dev) issuers.push(await devIssuer(parts.folder, clock));
+  if (parts.dev) issuers.push(besideOthers(await devIssuer(parts.folder, clock), issuers, log));
   const tokens = createTokenAuthenticator({ issuers, trustDomain, maxTokenLifetimeMs: config.identity.maxTokenLifetime, clock, log });
   const closing = new AbortController();
   await tokens.start(closing.signal);
@@ -65,6 +66,14 @@ export async function openIdentity(parts: IdentityParts): Promise<Identity> {
 /** Only in dev mode does an issuer without patterns speak for everybody: config/cross-check.ts refuses it elsewhere. */
 function withAllowDefault(settings: IssuerSettings, dev: boolean): IssuerSettings {
   return dev && settings.allow.length === 0 ? { ...settings, allow: ['**'] } : settings;
+}
+
+/** Each issuer owns its paths: where a configured one has those that are customary, the development issuer moves aside. */
+function besideOthers(own: IssuerSettings, others: readonly IssuerSettings[], log: Log): IssuerSettings {
+  if (!others.some((other) => issuerOverlap(own, other) !== undefined)) return own;
+  const moved = { ...own, path: `/dev${own.path}` };
+  log.warn({ path: moved.path }, 'a configured issuer names identities under the same path; those of the development issuer are under /dev/');
+  return moved;
 }
 
 /** Makes the development issuer's key at the first start; `signet token` reads it from the folder. */
