@@ -40,7 +40,7 @@ function columns(now: number): readonly Column<Line>[] {
     { title: 'NODE', cell: ({ stream }) => clipped(stream.nodeId, 24) },
     { title: 'ENVOY', cell: ({ stream }) => stream.envoyVersion || '-' },
     { title: 'API', cell: ({ stream }) => stream.api },
-    { title: 'SECRET', cell: ({ secret }) => secret?.key ?? '-' },
+    { title: 'SECRET', cell: ({ secret }) => secret?.key.replace(/:.*/, '') ?? '-' },
     { title: 'STATE', cell: ({ secret }) => secret?.state ?? '-' },
     { title: 'SERIAL', cell: ({ secret }) => clipped(secret?.serial ?? '', 16) || '-' },
     { title: 'RENEWS', cell: ({ secret }) => relativeTime(secret?.renewAt ?? 0, now) },
