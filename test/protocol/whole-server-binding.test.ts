@@ -1,12 +1,10 @@
-import { credentials } from '@grpc/grpc-js';
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
 import { after, before, describe, it } from 'node:test';
 import { createCsr } from '../../src/x509/csr.ts';
-import { generateKeyPair, privateKeyPem } from '../../src/x509/keys.ts';
+import { generateKeyPair } from '../../src/x509/keys.ts';
 import { pemEncode } from '../../src/x509/pem.ts';
 import { identityIn } from '../support/received-identity.ts';
-import { bindKey, firstPod, idOf, keyDirectory, madeWeb, secondPod, wholeServer } from '../support/whole-server.ts';
+import { bindKey, certificateChannel, firstPod, idOf, keyDirectory, madeWeb, secondPod, wholeServer } from '../support/whole-server.ts';
 import type { Pod, WholeServer } from '../support/whole-server.ts';
 
 let whole: WholeServer;
@@ -27,17 +25,6 @@ async function bindings(): Promise<readonly { readonly spiffe_id: string; readon
 
 async function boundTo(pod: Pod): Promise<string[]> {
   return (await bindings()).filter(({ spiffe_id }) => spiffe_id === idOf(pod)).map(({ spki_sha256 }) => spki_sha256);
-}
-
-/** mTLS with a certificate that SignCertificate gave to the pod. */
-async function channelOf(pod: Pod): Promise<ReturnType<typeof credentials.createSsl>> {
-  const key = generateKeyPair();
-  const signed = (await whole.doors.workload.call('SignCertificate', { csr: createCsr(key, []) }, whole.folder.bearer(pod))) as {
-    readonly chain: readonly Buffer[];
-  };
-  const ca = await readFile(`${whole.folder.data}/server-ca.pem`);
-  const chain = signed.chain.map((der) => pemEncode('CERTIFICATE', der)).join('');
-  return credentials.createSsl(ca, Buffer.from(privateKeyPem(key.privateKey)), Buffer.from(chain));
 }
 
 describe('`default` in key mode csr', () => {
@@ -149,7 +136,7 @@ describe('what does not bind', () => {
 
   it('is a caller that shows a certificate: it may renew, and may not bind', async () => {
     const pod = { serviceAccount: 'renewing' };
-    const channel = await channelOf(pod);
+    const channel = await certificateChannel(whole, pod);
     const byCertificate = whole.doors.workloadAs(channel);
     const renewed = (await byCertificate.call('SignCertificate', { csr: csr() })) as { readonly spiffe_id: string };
     assert.equal(renewed.spiffe_id, idOf(pod));

@@ -8,8 +8,9 @@ import { mergeLayers } from '../../src/server/config/schema-path.ts';
 import { startServer } from '../../src/server/start.ts';
 import type { RunningServer } from '../../src/server/start.ts';
 import { createCsr } from '../../src/x509/csr.ts';
-import { generateKeyPair } from '../../src/x509/keys.ts';
+import { generateKeyPair, privateKeyPem } from '../../src/x509/keys.ts';
 import type { KeyPair } from '../../src/x509/keys.ts';
+import { pemEncode } from '../../src/x509/pem.ts';
 import { grpcCaller, infoOf } from './grpc-caller.ts';
 import type { GrpcCaller, Refusal } from './grpc-caller.ts';
 import { rawSdsClient } from './raw-sds-client.ts';
@@ -223,6 +224,18 @@ export interface BoundKey {
   readonly key: KeyPair;
   readonly instance: string;
   readonly keyFile: string;
+}
+
+/** mTLS with a certificate that SignCertificate gave to the pod. */
+export async function certificateChannel(whole: Pick<WholeServer, 'folder' | 'doors'>, pod: Pod): Promise<ChannelCredentials> {
+  const key = generateKeyPair();
+  const request = { csr: createCsr(key, []) };
+  const signed = (await whole.doors.workload.call('SignCertificate', request, whole.folder.bearer(pod))) as {
+    readonly chain: readonly Buffer[];
+  };
+  const chain = signed.chain.map((der) => pemEncode('CERTIFICATE', der)).join('');
+  const ca = await readFile(`${whole.folder.data}/server-ca.pem`);
+  return credentials.createSsl(ca, Buffer.from(privateKeyPem(key.privateKey)), Buffer.from(chain));
 }
 
 /** How a stream ended, with the ErrorInfo of its trailers. */
