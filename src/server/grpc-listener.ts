@@ -1,5 +1,6 @@
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { ServerOptions } from '@grpc/grpc-js';
+import { abortable, deadlineSignal } from '../base/deadline.ts';
 import type { Log } from '../base/log.ts';
 import { openTlsAcceptor } from './tls-acceptor.ts';
 import type { TlsMaterial } from './tls-acceptor.ts';
@@ -74,7 +75,11 @@ export async function openGrpcListener(options: GrpcListenerOptions): Promise<Gr
     setMaterial: acceptor.setMaterial,
     async close(graceMs) {
       acceptor.stopAccepting();
+      const grace = deadlineSignal(graceMs);
       await shutDown(server, graceMs);
+      // grpc-js (1.14.7) calls back at once: closing its HTTP/2 server marks the sessions closed, and it takes that for
+      // the end. Connections cut now would take the last frames of their streams with them, "OK" and all.
+      await abortable(acceptor.idle(), grace).catch(() => undefined);
       // A session that was told to close waits for its client's end of the connection, also when it is destroyed.
       acceptor.destroyConnections();
     },

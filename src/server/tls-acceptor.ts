@@ -21,6 +21,8 @@ export interface TlsAcceptor {
   setMaterial(material: TlsMaterial): void;
   /** No new connections; those that are open go on. */
   stopAccepting(): void;
+  /** Resolves once no connection is open. */
+  idle(): Promise<void>;
   /** Ends every connection now, whatever goes on in it. */
   destroyConnections(): void;
 }
@@ -46,6 +48,7 @@ const backlog = 1024;
 export async function openTlsAcceptor(options: TlsAcceptorOptions): Promise<TlsAcceptor> {
   const { log } = options;
   const open = new Set<TLSSocket>();
+  let onIdle: (() => void) | undefined;
   const server = createServer({
     ...contextOf(options.material),
     ALPNProtocols: ['h2'],
@@ -71,6 +74,7 @@ export async function openTlsAcceptor(options: TlsAcceptorOptions): Promise<TlsA
     open.add(socket);
     socket.once('close', () => {
       open.delete(socket);
+      if (open.size === 0) onIdle?.();
     });
     rememberPeer(socket);
     options.onConnection(socket);
@@ -86,6 +90,12 @@ export async function openTlsAcceptor(options: TlsAcceptorOptions): Promise<TlsA
     },
     stopAccepting() {
       server.close();
+    },
+    async idle() {
+      if (open.size === 0) return;
+      await new Promise<void>((resolve) => {
+        onIdle = resolve;
+      });
     },
     destroyConnections() {
       for (const socket of open) socket.destroy();

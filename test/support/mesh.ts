@@ -73,6 +73,8 @@ export interface MeshWish {
   /** More of the configuration file. */
   readonly config?: Readonly<Record<string, unknown>>;
   readonly grpc?: string;
+  /** More environment for the server. */
+  readonly env?: Readonly<Record<string, string>>;
   /** A server whose CA can be made to hang and to fail, by `signet.authority`. */
   readonly outages?: boolean;
   /** How often the certificate that an Envoy shows instead of a token is replaced; never when undefined. */
@@ -98,6 +100,7 @@ export async function startMesh(wish: MeshWish): Promise<Mesh> {
   let signet = await startSignet({
     data: folder.file('data'),
     leafTtl: wish.leafTtl,
+    ...(wish.env ? { env: wish.env } : {}),
     ...(wish.outages ? { outagesWith: configFile } : { args: ['--config', configFile] }),
     ...(wish.grpc ? { grpc: wish.grpc } : {}),
   });
