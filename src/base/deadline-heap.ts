@@ -6,9 +6,13 @@ const longestSleepMs = 30_000;
 interface Entry {
   readonly at: number;
   readonly order: number;
-  readonly run: () => void;
+  run: () => void;
   cancelled: boolean;
 }
+
+const nothing = (): void => undefined;
+/** Cancelled entries are swept out once they are more than this and more than the live ones. */
+const leastSwept = 1024;
 
 export interface DeadlineHeap {
   /** Calls `run` once the wall clock has reached `at`; returns how to cancel. */
@@ -16,6 +20,8 @@ export interface DeadlineHeap {
   /** Runs what is due by now; the timer calls it, and tests on a simulated clock do. Returns the next deadline. */
   runDue(): number | undefined;
   readonly size: number;
+  /** With the cancelled ones that are still in the way: never many more than twice `size`. */
+  readonly entries: number;
   close(): void;
 }
 
@@ -61,6 +67,14 @@ export function createDeadlineHeap(clock: Clock, onError: (error: unknown) => vo
     heap[i] = last;
   }
 
+  /** Cancelled deadlines of clients that come and go would else pile up until their time, half an hour or days away. */
+  function sweep(): void {
+    const left = heap.filter((entry) => !entry.cancelled).sort((a, b) => (before(a, b) ? -1 : 1));
+    heap.length = 0;
+    // In order, an array is a heap.
+    for (const entry of left) heap.push(entry);
+  }
+
   function arm(): void {
     clearTimeout(timer);
     timer = undefined;
@@ -77,8 +91,10 @@ export function createDeadlineHeap(clock: Clock, onError: (error: unknown) => vo
       if (head.cancelled) continue;
       live--;
       head.cancelled = true;
+      const { run } = head;
+      head.run = nothing;
       try {
-        head.run();
+        run();
       } catch (error) {
         onError(error);
       }
@@ -96,14 +112,20 @@ export function createDeadlineHeap(clock: Clock, onError: (error: unknown) => vo
       return () => {
         if (entry.cancelled) return;
         entry.cancelled = true;
+        // What it would have run may hold a whole stream, and whoever keeps `cancel` keeps the entry.
+        entry.run = nothing;
         live--;
-        // A cancelled head would wake us for nothing; deeper ones leave when they surface.
+        // A cancelled head would wake us for nothing; deeper ones leave when they surface, or when they are many.
         if (heap[0] === entry) runDue();
+        else if (heap.length - live > Math.max(leastSwept, live)) sweep();
       };
     },
     runDue,
     get size() {
       return live;
+    },
+    get entries() {
+      return heap.length;
     },
     close() {
       closed = true;

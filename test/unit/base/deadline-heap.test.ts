@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { createDeadlineHeap } from '../../../src/base/deadline-heap.ts';
 import { simulatedClock } from '../../support/simulated-clock.ts';
@@ -79,6 +81,37 @@ test('cancelling after the run, twice, or from inside the run is harmless', () =
   cancel();
   assert.equal(runs, 1);
   assert.equal(heap.size, 0);
+  heap.close();
+});
+
+test('what is cancelled long before its time lets go of what it would have run, and of its place', async () => {
+  const clock = simulatedClock(0);
+  const heap = createDeadlineHeap(clock, fail);
+  const ran: number[] = [];
+  heap.at(1, () => ran.push(1));
+  let holder: { readonly stream: string } | undefined = { stream: 'an open stream' };
+  const held = new WeakRef(holder);
+  heap.at(
+    1000,
+    ((stream) => () => {
+      assert.ok(stream);
+    })(holder),
+  )();
+  holder = undefined;
+  // A client that opens and closes streams for as long as it likes.
+  for (let i = 0; i < 50_000; i++) heap.at(2000 + (i % 500), () => ran.push(-1))();
+  for (let at = 900; at > 0; at -= 100) heap.at(at, () => ran.push(at));
+  assert.equal(heap.size, 10);
+  assert.ok(heap.entries < 2000, `${String(heap.entries)} entries for 10 deadlines`);
+  setFlagsFromString('--expose-gc');
+  const collect: unknown = runInNewContext('gc');
+  assert.ok(typeof collect === 'function');
+  await new Promise((resolve) => setImmediate(resolve));
+  collect();
+  assert.equal(held.deref(), undefined);
+  clock.set(5000);
+  heap.runDue();
+  assert.deepEqual(ran, [1, 100, 200, 300, 400, 500, 600, 700, 800, 900]);
   heap.close();
 });
 
