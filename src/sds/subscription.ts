@@ -127,7 +127,8 @@ export function send(state: SubscriptionState, version: string, secrets: readonl
   state.owed = false;
   const response: Response = { nonce: String(state.nonce), version, secrets, removed };
   if (state.unsettled.length >= maxUnsettled) state.unsettled.shift();
-  state.unsettled.push(response);
+  // Nobody is told whether names that there aren't were taken; and they are the client's, of any number and length.
+  state.unsettled.push(removed.length > 0 ? { ...response, removed: [] } : response);
   return response;
 }
 
