@@ -55,7 +55,17 @@ export async function startEnvoy(options: {
   const folder = await tempFolder();
   const [config, adminFile, logFile] = [folder.file('envoy.yaml'), folder.file('admin'), folder.file('envoy.log')];
   await writeFile(config, options.bootstrap);
-  const args = ['-c', config, '--concurrency', '1', '--disable-hot-restart', '--file-flush-interval-msec', '100', '--admin-address-path', adminFile];
+  const args = [
+    '-c',
+    config,
+    '--concurrency',
+    '1',
+    '--disable-hot-restart',
+    '--file-flush-interval-msec',
+    '100',
+    '--admin-address-path',
+    adminFile,
+  ];
   const child = spawn(binary, [...args, '--log-path', logFile, '--log-level', options.logLevel ?? 'info'], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });

@@ -240,25 +240,28 @@ function authOf(kind: EnvoyAuth['kind'], folder: string, tokenFile: string): Env
 }
 
 /**
- * What provisions a host does: the certificate and key that Envoy shows to Signet, in a folder behind a link, so that both
- * files switch at once.
+ * What provisions a host does: the certificate and key that Envoy shows to Signet, switched at once by one rename, as the
+ * kubelet does it.
  */
 async function keepBootstrapCertificate(
   folder: string,
   api: () => Promise<WorkloadClient>,
   everyMs: number | undefined,
 ): Promise<{ stop(): void }> {
+  const directory = join(folder, 'bootstrap');
+  await mkdir(directory);
+  for (const name of ['tls.crt', 'tls.key']) await symlink(`..data/${name}`, join(directory, name));
   let count = 0;
   const replace = async (): Promise<void> => {
     const client = await api();
     try {
       const credential = await client.credential();
-      const name = `bootstrap-${String(++count)}`;
-      await mkdir(join(folder, name));
-      await writeFile(join(folder, name, 'tls.crt'), credential.certificate);
-      await writeFile(join(folder, name, 'tls.key'), credential.key, { mode: 0o600 });
-      await symlink(name, join(folder, 'bootstrap.new'));
-      await rename(join(folder, 'bootstrap.new'), join(folder, 'bootstrap'));
+      const name = `..${String(++count)}`;
+      await mkdir(join(directory, name));
+      await writeFile(join(directory, name, 'tls.crt'), credential.certificate);
+      await writeFile(join(directory, name, 'tls.key'), credential.key, { mode: 0o600 });
+      await symlink(name, join(directory, '..data.new'));
+      await rename(join(directory, '..data.new'), join(directory, '..data'));
     } finally {
       client.close();
     }

@@ -19,7 +19,9 @@ resources:
 /** The file-SDS document that names the client certificate shown to Signet. */
 export function certificateSecret(directory: string): string {
   return `# Names the certificate of the trust domain that Envoy shows to Signet instead of a token.
-# Replace both files by one rename (a symbolic link to a folder that holds the pair), so that they never mismatch.
+# Replace both files by one rename, so that they never mismatch, as the kubelet does in a mounted secret: tls.crt and tls.key are
+# links to ..data/tls.crt and ..data/tls.key, and ..data is a link that is renamed to a folder with the new pair. Envoy watches
+# this folder for that rename; a link in place of the folder itself would be followed once and never again.
 resources:
 - "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret
   name: bootstrap
