@@ -61,7 +61,7 @@ export const defaultBindingsLimits: BindingsLimits = {
   perIdentity: { perSecond: 10, burst: 1000 },
   rateEntries: 50_000,
   storeTimeoutMs: 5000,
-  // Longer than the renewal period of the longest tier, so that one in use is never taken for unused.
+  // Or the longest life that policy gives, if that is longer: one in use is never taken for unused.
   unusedAfterMs: 14 * 86_400_000,
   usedResolutionMs: 3_600_000,
 };
@@ -115,8 +115,9 @@ export function createBindings(deps: BindingsDeps): Bindings {
       );
     }
     const now = clock.now();
-    // A key does not become younger by being bound again.
-    const boundAt = before?.spkiSha256 === spkiSha256 ? before.boundAt : now;
+    // A key does not become younger by being bound again, also not after another one or after its binding was dropped.
+    const boundAt =
+      before?.spkiSha256 === spkiSha256 ? before.boundAt : await firstSignedAt({ spiffeId, instance }, spkiSha256, now, signal);
     const keyEnds = boundAt + grant.keyMaxAgeMs;
     if (keyEnds <= now) throw new SignetError('BINDING_CONFLICT', 'this key has reached its greatest age: make a new key and bind that');
     const keyFile = `${directory}/${spkiSha256}.key`;
@@ -133,7 +134,11 @@ export function createBindings(deps: BindingsDeps): Bindings {
       }),
       signal,
     );
-    await stored(store.put(binding), signal);
+    // Told when it is durable, whether or not the client still waits: its streams must not go on with another key's chain.
+    const told = store.put(binding).then(() => {
+      changed({ spiffeId, instance });
+    });
+    await stored(told, signal);
     deps.log.info({ spiffeId, instance, spkiSha256, keyFile, keyEnds, replaces: before?.spkiSha256 }, 'key bound');
     return binding;
   }
@@ -144,13 +149,47 @@ export function createBindings(deps: BindingsDeps): Bindings {
     if (!before) return false;
     const detail = `key ${before.spkiSha256} file ${before.keyFile}`;
     await stored(deps.recorder.audit({ at: clock.now(), actor, action, subject: `${spiffeId} ${instance}`, detail }), signal);
-    const deleted = await stored(store.delete(spiffeId, instance), signal);
+    const told = store.delete(spiffeId, instance).then((gone) => {
+      if (gone) changed(bearer);
+      return gone;
+    });
+    const deleted = await stored(told, signal);
     if (deleted) deps.log.info({ spiffeId, instance, spkiSha256: before.spkiSha256, action }, 'binding taken away');
     return deleted;
   }
 
+  /** When this instance's certificates were first signed for this key, as far as records go back; now, if never. */
+  async function firstSignedAt(bearer: Bearer, spkiSha256: string, now: number, signal: AbortSignal): Promise<number> {
+    let first = now;
+    for await (const record of recordsOf(bearer, undefined, signal)) {
+      if (record.keyMode === 'csr' && record.spkiSha256 === spkiSha256) first = Math.min(first, record.issuedAt);
+    }
+    return first;
+  }
+
+  /** Newest first, a bounded number. */
+  async function* recordsOf(bearer: Bearer, unexpiredAt: number | undefined, signal: AbortSignal): AsyncGenerator<IssuedRecord, void> {
+    const query = { ...bearer, limit: pageSize, ...(unexpiredAt === undefined ? {} : { unexpiredAt }) };
+    let after: string | undefined;
+    for (let looked = 0; looked < mostRecordsLooked; looked += pageSize) {
+      const page = await stored(deps.issued.list(after === undefined ? query : { ...query, after }), signal);
+      yield* page.items;
+      after = page.next;
+      if (after === undefined) return;
+    }
+  }
+
   function isStale(binding: Binding, now: number): boolean {
-    return binding.keyEnds <= now || binding.lastUsedAt + limits.unusedAfterMs <= now;
+    return binding.keyEnds <= now || binding.lastUsedAt + unusedAfter(binding) <= now;
+  }
+
+  /** No certificate of the tier lives longer than that, so one in use is signed again before. */
+  function unusedAfter({ spiffeId, issuer }: Binding): number {
+    try {
+      return Math.max(limits.unusedAfterMs, policy.grant({ spiffeId: parseSpiffeId(spiffeId), issuer }).maxTtlMs);
+    } catch {
+      return limits.unusedAfterMs;
+    }
   }
 
   return {
@@ -169,18 +208,10 @@ export function createBindings(deps: BindingsDeps): Bindings {
       const directory = checkKeyDirectory(keyDirectory, grant.keyDirectories);
       const request = parseCsr(csr);
       checkRequestedNames(request, spiffeId);
-      const binding = await queue.run(bearerKey(bearer), () =>
-        replace(caller, instance, request.der, request.key.spkiSha256, directory, signal),
-      );
-      changed(bearer);
-      return binding;
+      return queue.run(bearerKey(bearer), () => replace(caller, instance, request.der, request.key.spkiSha256, directory, signal));
     },
 
-    async unbind(bearer, actor, signal) {
-      const deleted = await queue.run(bearerKey(bearer), () => remove(bearer, actor, 'key.unbind', signal));
-      if (deleted) changed(bearer);
-      return deleted;
-    },
+    unbind: (bearer, actor, signal) => queue.run(bearerKey(bearer), () => remove(bearer, actor, 'key.unbind', signal)),
 
     get: (bearer, signal) => stored(store.get(bearer.spiffeId, bearer.instance), signal),
     list: (limit, after) => store.list(limit, after),
@@ -190,20 +221,12 @@ export function createBindings(deps: BindingsDeps): Bindings {
       const now = clock.now();
       const current = await stored(store.get(spiffeId, instance), signal);
       const keys = new Map<string, { ends: number; serials: string[] }>();
-      const note = (record: IssuedRecord): void => {
-        if (record.keyMode !== 'csr' || record.spkiSha256 === current?.spkiSha256) return;
+      for await (const record of recordsOf(bearer, now, signal)) {
+        if (record.keyMode !== 'csr' || record.spkiSha256 === current?.spkiSha256) continue;
         const key = keys.get(record.spkiSha256) ?? { ends: 0, serials: [] };
         key.ends = Math.max(key.ends, record.notAfter);
         key.serials.push(record.serial);
         keys.set(record.spkiSha256, key);
-      };
-      let after: string | undefined;
-      for (let looked = 0; looked < mostRecordsLooked; looked += pageSize) {
-        const query = { spiffeId, instance, unexpiredAt: now, limit: pageSize };
-        const page = await stored(deps.issued.list(after === undefined ? query : { ...query, after }), signal);
-        page.items.forEach(note);
-        after = page.next;
-        if (after === undefined) break;
       }
       return [...keys].map(([spkiSha256, key]) => ({ spkiSha256, ...key }));
     },
@@ -231,9 +254,7 @@ export function createBindings(deps: BindingsDeps): Bindings {
             const current = await stored(store.get(bearer.spiffeId, bearer.instance), signal);
             return current !== undefined && isStale(current, clock.now()) && (await remove(bearer, 'signet', 'key.drop-unused', signal));
           });
-          if (!dropped) continue;
-          pruned++;
-          changed(bearer);
+          if (dropped) pruned++;
         }
         after = page.next;
       } while (after !== undefined);

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { createBindings } from '../../../src/issuance/bindings.ts';
 import { createCsr } from '../../../src/x509/csr.ts';
 import { generateKeyPair } from '../../../src/x509/keys.ts';
+import { eventually } from '../../support/eventually.ts';
 import { failureOf } from '../../support/failure.ts';
 import { callerOf, issuingWorld } from '../../support/issuing-world.ts';
 import type { IssuingWorld } from '../../support/issuing-world.ts';
@@ -105,6 +107,52 @@ describe('BindKey', () => {
     );
   });
 
+  it('does not make a key younger by binding another one in between, nor after its binding was dropped', async () => {
+    await using world = await issuingWorld({ keyMode: 'csr', keyMaxAgeMs: 10 * day });
+    const [key, other] = [generateKeyPair(), generateKeyPair()];
+    const bind = (pair: typeof key) => world.bindings.bind(callerOf(world, 'web', 'pod-1'), csrOf(pair), '/run/keys', never);
+    const bound = await bind(key);
+    await world.issuer.issue({ mode: 'csr', caller: callerOf(world, 'web', 'pod-1'), bound }, never);
+    world.clock.advance(6 * day);
+    await bind(other);
+    assert.equal((await bind(key)).keyEnds, bound.keyEnds);
+    world.clock.advance(5 * day);
+    assert.equal(await world.bindings.pruneUnused(never), 1);
+    assert.equal((await failureOf(bind(key))).code, 'BINDING_CONFLICT');
+    assert.ok((await bind(other)).keyEnds > world.clock.now());
+  });
+
+  it('counts, and reaches the streams, also where the client went away before it heard so; unbinding likewise', async () => {
+    await using world = await issuingWorld({ keyMode: 'csr' });
+    const client = new AbortController();
+    // The store has the write, and only its answer is slow.
+    const slow = { ...world.store.bindings };
+    slow.put = (binding) => {
+      const done = world.store.bindings.put(binding);
+      client.abort();
+      return done;
+    };
+    const operator = new AbortController();
+    slow.delete = (...of) => {
+      const done = world.store.bindings.delete(...of);
+      operator.abort();
+      return done;
+    };
+    const { policy, recorder, clock, log } = world;
+    const bindings = createBindings({ store: slow, issued: world.store.issued, policy, recorder, clock, log });
+    const changed: string[] = [];
+    bindings.onChange((bearer) => changed.push(bearer.instance));
+    const caller = callerOf(world, 'web', 'pod-1');
+    assert.equal((await failureOf(bindings.bind(caller, csrOf(), '/run/keys', client.signal))).code, 'CANCELLED');
+    await eventually('the streams hear of the binding', () => (changed.length === 1 ? true : undefined));
+    assert.equal(
+      (await failureOf(bindings.unbind({ spiffeId: caller.spiffeId, instance: 'pod-1' }, 'operator', operator.signal))).code,
+      'CANCELLED',
+    );
+    await eventually('the streams hear of its end', () => (changed.length === 2 ? true : undefined));
+    assert.equal(await world.store.bindings.get(caller.spiffeId, 'pod-1'), undefined);
+  });
+
   it('is limited in rate, per instance and per identity', async () => {
     const limits = { perInstance: { perSecond: 1, burst: 2 }, perIdentity: { perSecond: 1, burst: 3 } };
     await using world = await issuingWorld({ keyMode: 'csr', bindingsLimits: limits });
@@ -143,6 +191,15 @@ describe('bindings that nobody uses', () => {
     world.clock.advance(8 * day);
     assert.equal(await world.bindings.pruneUnused(never), 1, 'past its greatest age');
     assert.ok((await auditOf(world)).some((line) => line.startsWith('key.drop-unused')));
+  });
+
+  it('are not those that wait for the renewal of a certificate of many weeks', async () => {
+    await using world = await issuingWorld({ keyMode: 'csr', tierMs: 60 * day, keyMaxAgeMs: 200 * day });
+    await world.bindings.bind(callerOf(world, 'web', 'in-use'), csrOf(), '/run/keys', never);
+    world.clock.advance(30 * day);
+    assert.equal(await world.bindings.pruneUnused(never), 0);
+    world.clock.advance(31 * day);
+    assert.equal(await world.bindings.pruneUnused(never), 1);
   });
 
   it('a note of use never undoes a newer binding', async () => {
