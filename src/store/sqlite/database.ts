@@ -18,6 +18,8 @@ export function openDatabase(file: string): DatabaseSync {
     takeLock(db);
     check(db, file);
     migrate(db);
+    // From here on each commit is synced by wal-sync.ts, off the event loop, before anybody is told of it.
+    db.exec('PRAGMA synchronous = NORMAL');
     return db;
   } catch (error) {
     db?.close();

@@ -1,6 +1,7 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { SignetError } from '../../base/errors.ts';
 import { storeFailure } from './failure.ts';
+import type { WalSync } from './wal-sync.ts';
 
 export interface GroupCommit {
   /**
@@ -9,9 +10,7 @@ export interface GroupCommit {
    * goes into `committed`, which runs before any caller of the batch sees its promise resolve.
    */
   write<T>(work: () => T, committed?: (result: T) => void): Promise<T>;
-  /** Commits what is waiting, now. */
-  flush(): void;
-  /** Flushes; every later write is refused. */
+  /** Commits and syncs what is waiting, at once; every later write is refused. */
   close(): void;
 }
 
@@ -23,15 +22,19 @@ interface Waiting {
 }
 
 /**
- * One fsync for everything that a turn of the loop wrote. The first attempt runs all of it plainly; only when some work
- * throws is the batch rolled back and run again with a savepoint around each, so that one caller's bad row fails alone.
+ * One commit and one sync for everything that was written while the one before was on its way to the disk: a slow disk
+ * makes larger batches, not a longer queue. The first attempt runs a batch plainly; only when some work throws is it
+ * rolled back and run again with a savepoint around each, so that one caller's bad row fails alone.
  */
-export function createGroupCommit(db: DatabaseSync): GroupCommit {
+export function createGroupCommit(db: DatabaseSync, wal: WalSync): GroupCommit {
   const begin = db.prepare('BEGIN IMMEDIATE');
   const commit = db.prepare('COMMIT');
   let queue: Waiting[] = [];
   let scheduled: NodeJS.Immediate | undefined;
+  /** Committed, and being synced: nobody has been told yet. */
+  let syncing: readonly Waiting[] | undefined;
   let closed = false;
+  let broken: unknown;
 
   function rollback(): void {
     // A full disk or an I/O error has rolled back already.
@@ -50,7 +53,8 @@ export function createGroupCommit(db: DatabaseSync): GroupCommit {
     }
   }
 
-  function apart(batch: readonly Waiting[]): void {
+  /** Those whose work was committed; the others have failed. */
+  function apart(batch: readonly Waiting[]): readonly Waiting[] {
     const done: Waiting[] = [];
     try {
       begin.run();
@@ -71,23 +75,52 @@ export function createGroupCommit(db: DatabaseSync): GroupCommit {
     } catch (error) {
       rollback();
       for (const one of batch) one.fail(error);
-      return;
+      return [];
     }
-    for (const one of done) one.settle();
+    return done;
+  }
+
+  function commitWaiting(): readonly Waiting[] {
+    if (scheduled) clearImmediate(scheduled);
+    scheduled = undefined;
+    const batch = queue;
+    queue = [];
+    if (batch.length === 0) return [];
+    return together(batch) ? batch : apart(batch);
   }
 
   function flush(): void {
-    if (scheduled) clearImmediate(scheduled);
-    scheduled = undefined;
-    if (queue.length === 0) return;
-    const batch = queue;
+    if (syncing) return;
+    const done = commitWaiting();
+    if (done.length === 0) return;
+    syncing = done;
+    wal.sync().then(
+      () => {
+        // Closed meanwhile: that synced and settled them.
+        if (syncing !== done) return;
+        syncing = undefined;
+        for (const one of done) one.settle();
+        if (queue.length > 0) flush();
+      },
+      (error: unknown) => {
+        if (syncing !== done) return;
+        syncing = undefined;
+        fail(done, error);
+      },
+    );
+  }
+
+  /** After a failed sync nobody knows what is on the disk, and a second one may wrongly succeed: nothing is written any more. */
+  function fail(done: readonly Waiting[], error: unknown): void {
+    broken = error;
+    closed = true;
+    for (const one of [...done, ...queue]) one.fail(error);
     queue = [];
-    if (together(batch)) for (const one of batch) one.settle();
-    else apart(batch);
   }
 
   return {
     write(work, committed) {
+      if (broken !== undefined) return Promise.reject(storeFailure(broken));
       if (closed) return Promise.reject(new SignetError('CANCELLED', 'the store is closed'));
       return new Promise((resolve, reject) => {
         let result: ReturnType<typeof work>;
@@ -107,13 +140,21 @@ export function createGroupCommit(db: DatabaseSync): GroupCommit {
             reject(storeFailure(error));
           },
         });
-        scheduled ??= setImmediate(flush);
+        if (!syncing) scheduled ??= setImmediate(flush);
       });
     },
-    flush,
     close() {
-      flush();
+      if (closed) return;
       closed = true;
+      const done = [...(syncing ?? []), ...commitWaiting()];
+      syncing = undefined;
+      try {
+        wal.close();
+      } catch (error) {
+        fail(done, error);
+        return;
+      }
+      for (const one of done) one.settle();
     },
   };
 }

@@ -12,6 +12,7 @@ import { createGroupCommit } from './group-commit.ts';
 import { openIssuedTable } from './issued-table.ts';
 import { createLeases } from './lease.ts';
 import { createTrustTable } from './trust-table.ts';
+import { createWalSync } from './wal-sync.ts';
 
 export interface SqliteStoreOptions {
   readonly file: string;
@@ -27,7 +28,7 @@ export async function openSqliteStore({ file, clock, log }: SqliteStoreOptions):
   const startedAt = clock.now();
   const db = await Promise.resolve(file).then(openDatabase);
   try {
-    const commits = createGroupCommit(db);
+    const commits = createGroupCommit(db, createWalSync(file));
     const changes = createChangeFeed(db);
     const leases = createLeases();
     const issued = openIssuedTable(db, commits, log);
