@@ -1,5 +1,4 @@
 import type { Metadata } from '@grpc/grpc-js';
-import { abortable } from '../base/deadline.ts';
 import type { Clock } from '../base/clock.ts';
 import type { DeadlineHeap } from '../base/deadline-heap.ts';
 import { SignetError } from '../base/errors.ts';
@@ -9,7 +8,7 @@ import type { Occupancy } from './occupancy.ts';
 import type { Admission } from './secret-source.ts';
 
 /** Why an opening that the client gave up is aborted. */
-export const cancelled = new SignetError('CANCELLED', 'the call was cancelled');
+const cancelled = new SignetError('CANCELLED', 'the call was cancelled');
 
 /** What of a call is looked at. */
 export interface Shown {
@@ -25,24 +24,52 @@ export interface AdmitParts {
   readonly heap: DeadlineHeap;
 }
 
-/** Who calls, and one of its places taken. `leave` gives it back. Ends early by `opening`. Throws a SignetError. */
-export async function admit(
-  call: Shown,
-  parts: AdmitParts,
-  opening: AbortController,
-): Promise<{ readonly caller: Caller; readonly leave: () => void }> {
-  const { admission, occupancy, limits, clock, heap } = parts;
-  // Not AbortSignal.timeout: a timer for each of thousands of streams would outlive its use by the whole time-out.
-  const cancel = heap.at(clock.now() + limits.authenticateTimeoutMs, () => {
-    opening.abort(new SignetError('IDENTITY_SOURCE_UNAVAILABLE', 'authentication took too long'));
+/** A call on its way to be admitted. */
+export interface Admitting {
+  /** Who calls, and one of its places taken; `leave` gives it back. Rejects with a SignetError. */
+  readonly admitted: Promise<Admitted>;
+  /** The client is gone: rejects unless it was admitted before. */
+  cancel(): void;
+}
+
+export interface Admitted {
+  readonly caller: Caller;
+  readonly leave: () => void;
+}
+
+export function admit(call: Shown, { admission, occupancy, limits, clock, heap }: AdmitParts): Admitting {
+  const working = new AbortController();
+  const { promise, resolve, reject } = Promise.withResolvers<Caller>();
+  let settled = false;
+  const giveUp = (why: SignetError): void => {
+    settled = true;
+    working.abort(why);
+    reject(why);
+  };
+  // Not AbortSignal.timeout, a timer for each of thousands of streams. Not cancelled either: it is soon due anyway.
+  heap.at(clock.now() + limits.authenticateTimeoutMs, () => {
+    if (!settled) giveUp(new SignetError('IDENTITY_SOURCE_UNAVAILABLE', 'authentication took too long'));
   });
-  try {
-    const caller = await abortable(admission.authenticate(shownBy(call), opening.signal), opening.signal);
+  admission.authenticate(shownBy(call), working.signal).then(
+    (caller) => {
+      settled = true;
+      resolve(caller);
+    },
+    (error: unknown) => {
+      settled = true;
+      reject(SignetError.from(error));
+    },
+  );
+  const admitted = promise.then((caller) => {
     if (caller.credentialEnds <= clock.now()) throw new SignetError('UNAUTHENTICATED', 'the credential has ended');
     return { caller, leave: occupancy.enter(caller.spiffeId) };
-  } finally {
-    cancel();
-  }
+  });
+  return {
+    admitted,
+    cancel() {
+      if (!settled) giveUp(cancelled);
+    },
+  };
 }
 
 /** A key sent twice is joined, so that a second token can't hide behind a first. */

@@ -1,6 +1,6 @@
 import type { ServerUnaryCall } from '@grpc/grpc-js';
 import { SignetError } from '../base/errors.ts';
-import { admit, cancelled } from './admit.ts';
+import { admit } from './admit.ts';
 import { sotwRequest } from './request.ts';
 import { sotwBody, versionOf } from './response.ts';
 import type { StreamParts } from './stream.ts';
@@ -17,10 +17,12 @@ export type FetchCall = ServerUnaryCall<Buffer, Buffer>;
 export async function fetchSecrets(call: FetchCall, parts: StreamParts): Promise<Buffer> {
   const request = sotwRequest(call.request);
   const gone = new AbortController();
+  const admitting = admit(call, parts);
   call.once('cancelled', () => {
-    gone.abort(cancelled);
+    admitting.cancel();
+    gone.abort();
   });
-  const { caller, leave } = await admit(call, parts, gone);
+  const { caller, leave } = await admitting.admitted;
   try {
     const state = startSubscription(parts.limits);
     for (const name of new Set(request.names)) hold(state, name, (known) => parts.source.lookup(caller, known));
@@ -51,7 +53,7 @@ function settled(names: readonly Held[], { clock, heap, limits }: StreamParts, s
       }
     };
     const onGone = (): void => {
-      reject(cancelled);
+      reject(new SignetError('CANCELLED', 'the call was cancelled'));
     };
     for (const feed of new Set(names.map((held) => held.feed))) stops.push(feed.subscribe(look));
     stops.push(

@@ -117,7 +117,8 @@ function buildVersionOf(bytes: Buffer): string | undefined {
 
 /** For people to read: short, and nothing that a terminal or a log could take for more than text. */
 function shown(bytes: Buffer): string {
-  return bytes.toString('latin1', 0, longestNodeText).replace(/[^\x21-\x7e]/g, '?');
+  const text = bytes.toString('latin1', 0, longestNodeText);
+  return /^[\x21-\x7e]*$/.test(text) ? text : text.replace(/[^\x21-\x7e]/g, '?');
 }
 
 /** Its text may be any bytes: a refusal is not refused for what it quotes. */

@@ -66,7 +66,13 @@ export function deltaBody(version: string, secrets: readonly NamedSecret[], remo
 
 /** Protobuf fields may come in any order, so the one part that differs from stream to stream goes last. */
 export function withNonce(body: Buffer, nonce: string): Buffer {
-  return Buffer.concat([body, textField(nonceField, nonce)]);
+  const response = Buffer.allocUnsafe(body.length + 2 + nonce.length);
+  body.copy(response);
+  response[body.length] = (nonceField << 3) | 2;
+  // Digits of a counter: one byte each, and far fewer than 128.
+  response[body.length + 1] = nonce.length;
+  response.write(nonce, body.length + 2, 'latin1');
+  return response;
 }
 
 /**

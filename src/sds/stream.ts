@@ -6,7 +6,8 @@ import type { Log } from '../base/log.ts';
 import type { Caller } from '../identity/caller.ts';
 import type { Deliveries, StreamInfo } from '../ledger/delivery.ts';
 import { classifyNack } from '../ledger/nack.ts';
-import { admit, cancelled } from './admit.ts';
+import { admit } from './admit.ts';
+import type { Admitting } from './admit.ts';
 import { deliveredOf } from './delivered.ts';
 import { requestCost, spend, streamEnd } from './limits.ts';
 import type { Budget, SdsLimits } from './limits.ts';
@@ -55,7 +56,7 @@ export class SecretStream<Request extends { readonly node: NodeInfo | undefined 
   private readonly state: State;
   private readonly lookup: (name: string) => SecretFeed | undefined;
   private readonly onWritten: () => void;
-  private opening: AbortController | undefined;
+  private admitting: Admitting | undefined;
   private readonly openedAt: number;
   private readonly budget: Budget;
   private info: StreamInfo | undefined;
@@ -90,16 +91,15 @@ export class SecretStream<Request extends { readonly node: NodeInfo | undefined 
       closed();
     });
     if (this.ended) return;
-    const opening = new AbortController();
-    this.opening = opening;
     try {
-      const admitted = await admit(this.call, this.parts, opening);
-      this.opening = undefined;
+      this.admitting = admit(this.call, this.parts);
+      const admitted = await this.admitting.admitted;
       this.leave = admitted.leave;
-      if (opening.signal.aborted) {
+      if (this.hasEnded()) {
         admitted.leave();
         return;
       }
+      this.admitting = undefined;
       this.caller = admitted.caller;
       const { clock, heap, limits, random } = this.parts;
       this.cancelEnd = heap.at(streamEnd(clock.now(), admitted.caller.credentialEnds, limits.maxStreamAgeMs, random), () => {
@@ -159,6 +159,11 @@ export class SecretStream<Request extends { readonly node: NodeInfo | undefined 
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  /** For after an await, where what was known of `ended` no longer counts. */
+  private hasEnded(): boolean {
+    return this.ended;
   }
 
   private refusalNow(caller: Caller): Error | undefined {
@@ -239,7 +244,7 @@ export class SecretStream<Request extends { readonly node: NodeInfo | undefined 
   private release(): void {
     if (this.ended) return;
     this.ended = true;
-    this.opening?.abort(cancelled);
+    this.admitting?.cancel();
     this.cancelEnd?.();
     for (const feed of this.watched) this.parts.watches.remove(feed, this);
     this.watched = new Set();

@@ -11,7 +11,7 @@ export function textField(number: number, text: string): Buffer {
 export function bytesField(number: number, ...parts: readonly Uint8Array[]): Buffer {
   let length = 0;
   for (const part of parts) length += part.length;
-  const out = Buffer.allocUnsafeSlow(varintSize((number << 3) | 2) + varintSize(length) + length);
+  const out = Buffer.allocUnsafe(varintSize((number << 3) | 2) + varintSize(length) + length);
   let at = writeVarint(out, 0, (number << 3) | 2);
   at = writeVarint(out, at, length);
   for (const part of parts) {
