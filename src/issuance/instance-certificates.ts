@@ -10,7 +10,7 @@ import type { SpiffeId } from '../spiffe/id.ts';
 import type { Bindings } from './bindings.ts';
 import { createBoundedSet } from './bounded-set.ts';
 import { newEntry, viewOf } from './instance-entry.ts';
-import type { CertificateEvent, IdentityFeed, InstanceView, StreamedKeyMode } from './instance-entry.ts';
+import type { CertificateEvent, IdentityFeed, InstanceEntry, InstanceView, StreamedKeyMode } from './instance-entry.ts';
 import { createIdentityMaker } from './instance-identity.ts';
 import { createInstanceRegistry } from './instance-registry.ts';
 import { createInstanceWork, defaultInstanceCertificatesLimits } from './instance-work.ts';
@@ -63,10 +63,19 @@ export function createInstanceCertificates(deps: InstanceCertificatesDeps): Inst
   const closing = new AbortController();
   const registry = createInstanceRegistry({ clock, log });
   const { entries, emit, notify, isGood, isListed, settle, forget, wipe } = registry;
-  const { begin, start } = createInstanceWork({ registry, maker, clock, log, limits, closing: closing.signal });
+  const { begin, start } = createInstanceWork({ registry, maker, authorityOf, clock, log, limits, closing: closing.signal });
   const feeds = new WeakMap<Caller, IdentityFeed>();
   const warnedWithoutInstance = createBoundedSet(1000);
   const stopWatchingBindings = deps.bindings.onChange(rebound);
+
+  /** Without a grant nothing is asked of any backend. */
+  function authorityOf(entry: InstanceEntry): string {
+    try {
+      return policy.grant(entry.caller).authority;
+    } catch {
+      return '';
+    }
+  }
 
   function join(caller: Caller, name: string, mode: StreamedKeyMode, listener: () => void): () => void {
     let entry = entries.get(name);

@@ -7,9 +7,10 @@ import type { IdentityMaker, MadeIdentity } from './instance-identity.ts';
 import type { InstanceRegistry } from './instance-registry.ts';
 import type { Issued } from './issuer.ts';
 import { createWorkQueue } from './work-queue.ts';
+import type { WorkQueue } from './work-queue.ts';
 
 export interface InstanceCertificatesLimits {
-  /** Certificates in the making for streams at one moment; the rest wait their turn. */
+  /** Certificates in the making for streams at one moment by each CA backend; the rest wait their turn. */
   readonly concurrency: number;
   readonly attemptTimeoutMs: number;
 }
@@ -30,6 +31,8 @@ export interface InstanceWork {
 export function createInstanceWork(deps: {
   readonly registry: InstanceRegistry;
   readonly maker: IdentityMaker;
+  /** The name of the CA backend that makes this instance's certificates. */
+  readonly authorityOf: (entry: InstanceEntry) => string;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits: InstanceCertificatesLimits;
@@ -37,11 +40,21 @@ export function createInstanceWork(deps: {
 }): InstanceWork {
   const { maker, clock, log, limits, closing } = deps;
   const { emit, notify, isGood, isListed, settle, wipe } = deps.registry;
-  const queue = createWorkQueue(limits.concurrency);
+  /** By CA backend: those who wait for one that hangs must not stand before those whose own is well. */
+  const queues = new Map<string, WorkQueue>();
+
+  function queueOf(entry: InstanceEntry): WorkQueue {
+    const name = deps.authorityOf(entry);
+    const known = queues.get(name);
+    if (known) return known;
+    const queue = createWorkQueue(limits.concurrency);
+    queues.set(name, queue);
+    return queue;
+  }
 
   /** Starts the next certificate unless one is in the making already. Never rejects by itself: failures are scheduled. */
   function begin(entry: InstanceEntry, force: boolean): Promise<Issued | undefined> {
-    entry.making ??= queue.run(() => work(entry, force));
+    entry.making ??= queueOf(entry).run(() => work(entry, force));
     return entry.making;
   }
 

@@ -50,7 +50,7 @@ export interface IssuerLimits {
   readonly rate: BucketLimits;
   /** How many identities' rates are remembered. */
   readonly rateEntries: number;
-  /** Certificates in the making at one moment; more are OVERLOADED. */
+  /** Certificates in the making at one moment by each CA backend, so that one that hangs holds up no other; more are OVERLOADED. */
   readonly inFlight: number;
   readonly signTimeoutMs: number;
   /** How many bearers are remembered as issued to before, to spare the store a question. */
@@ -98,7 +98,7 @@ export function createIssuer(deps: IssuerDeps): Issuer {
   const rate = createRateLimiter('certificates', limits.rate, limits.rateEntries);
   const known = createBoundedSet(limits.knownBearers);
   let newest = deps.newestIssuedAt ?? 0;
-  let inFlight = 0;
+  const inFlight = new Map<string, number>();
 
   async function issue(request: IssueRequest, signal: AbortSignal): Promise<Issued> {
     const { caller } = request;
@@ -108,12 +108,13 @@ export function createIssuer(deps: IssuerDeps): Issuer {
     checkMode(request, grant);
     // Before the request is parsed: checking its signature is the dearest thing that a client can make us do.
     rate.take(caller.spiffeId, now);
-    if (inFlight >= limits.inFlight) throw new SignetError('OVERLOADED', 'too many certificates in the making', { retryAfterMs: 1000 });
-    inFlight++;
+    const making = inFlight.get(grant.authority) ?? 0;
+    if (making >= limits.inFlight) throw new SignetError('OVERLOADED', 'too many certificates in the making', { retryAfterMs: 1000 });
+    inFlight.set(grant.authority, making + 1);
     try {
       return await make(request, grant, subjectOf(request), now, signal);
     } finally {
-      inFlight--;
+      inFlight.set(grant.authority, (inFlight.get(grant.authority) ?? 1) - 1);
     }
   }
 
@@ -141,7 +142,10 @@ export function createIssuer(deps: IssuerDeps): Issuer {
       notBefore: life.notBefore,
       notAfter: life.notAfter,
     };
-    const signed = await withSigningDeadline(limits.signTimeoutMs, signal, (bounded) => authority.sign(signing, bounded));
+    // Signed in this process it is done in this turn of the loop; anybody else may hang.
+    const signed = authority.capabilities.builtHere
+      ? await authority.sign(signing, signal)
+      : await withSigningDeadline(limits.signTimeoutMs, signal, (bounded) => authority.sign(signing, bounded));
     // The bundle as of now, not as of the request: it is what goes out together with the chain.
     const { anchors, generation } = deps.anchors();
     const chain = verify(authority, signing, signed, anchors);

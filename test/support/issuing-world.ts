@@ -34,6 +34,8 @@ export interface IssuingWorld extends AsyncDisposable {
   readonly random: Random;
   readonly store: Store;
   readonly authority: FakeAuthority;
+  /** A second backend, which signs for the accounts `other-*`. */
+  readonly otherAuthority: FakeAuthority;
   readonly trust: TrustBundle;
   readonly policy: Policy;
   readonly denied: Set<string>;
@@ -75,13 +77,15 @@ export async function issuingWorld(options: WorldOptions = {}): Promise<IssuingW
     builtHere: options.builtHere ?? false,
     ...(options.intermediateLifeMs === undefined ? {} : { intermediateLifeMs: options.intermediateLifeMs }),
   });
+  const otherAuthority = await fakeAuthority({ clock, name: 'other', builtHere: options.builtHere ?? false });
   const trust = await openTrustBundle({ state: store.trust, clock, log });
   await trust.setSource('ca:fake', await authority.anchors(AbortSignal.timeout(1000)));
+  await trust.setSource('ca:other', await otherAuthority.anchors(AbortSignal.timeout(1000)));
   const denied = new Set<string>();
   const policy = createPolicy(
     {
       tiers: { standard: options.tierMs ?? 24 * hourMs },
-      rules: [],
+      rules: [{ match: '/ns/shop/sa/other-*', backend: 'other' }],
       keyModes: [],
       defaults: {
         tier: 'standard',
@@ -102,7 +106,10 @@ export async function issuingWorld(options: WorldOptions = {}): Promise<IssuingW
   };
   const issuer = createIssuer({
     policy,
-    authorities: new Map([['fake', authority]]),
+    authorities: new Map([
+      ['fake', authority],
+      ['other', otherAuthority],
+    ]),
     anchors: () => trust.current(),
     recorder,
     everIssued: ({ spiffeId, instance }) => store.issued.any(spiffeId, instance),
@@ -138,6 +145,7 @@ export async function issuingWorld(options: WorldOptions = {}): Promise<IssuingW
     random,
     store,
     authority,
+    otherAuthority,
     trust,
     policy,
     denied,

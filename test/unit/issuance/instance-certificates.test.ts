@@ -63,6 +63,17 @@ describe('mode server', () => {
     assert.deepEqual(first.seen, [state]);
   });
 
+  it('makes nobody wait for a CA backend that hangs but those whose certificates it makes', async () => {
+    await using world = await issuingWorld({ certificateLimits: { concurrency: 1 } });
+    world.authority.conduct = 'hang';
+    const stuck = ['pod-1', 'pod-2'].map((pod) => open(world, callerOf(world, 'web', pod)));
+    await published(open(world, callerOf(world, 'other-web', 'pod-1')));
+    assert.deepEqual(
+      stuck.map(({ feed }) => feed.current()),
+      ['pending', 'pending'],
+    );
+  });
+
   it('gives another pod of the same account a certificate and key of its own', async () => {
     await using world = await issuingWorld();
     const [one, two] = [open(world, callerOf(world, 'web', 'pod-1')), open(world, callerOf(world, 'web', 'pod-2'))];

@@ -252,6 +252,19 @@ describe('a CA in trouble', () => {
   });
 });
 
+describe('a CA backend that hangs', () => {
+  it('holds up those alone whose certificates it makes', async () => {
+    await using world = await issuingWorld({ issuerLimits: { inFlight: 2, signTimeoutMs: 500 } });
+    world.authority.conduct = 'hang';
+    const stuck = [signed(world), signed(world), signed(world)].map((request) => failureOf(world.issuer.issue(request, never)));
+    const caller = callerOf(world, 'other-web', 'pod-1');
+    const issued = await world.issuer.issue(signed(world, [], { caller }), never);
+    assert.equal(issued.record.authority, 'other');
+    const codes = (await Promise.all(stuck)).map((error) => error.code);
+    assert.deepEqual(codes, ['AUTHORITY_UNAVAILABLE', 'AUTHORITY_UNAVAILABLE', 'OVERLOADED']);
+  });
+});
+
 describe('the rate of one identity', () => {
   it('is bounded over all of its instances, says when to come back, and leaves others alone', async () => {
     await using world = await issuingWorld({ issuerLimits: { rate: { perSecond: 2, burst: 3 } } });
