@@ -125,6 +125,8 @@ export function unary<Request, Response>(
       abort(new SignetError('DEADLINE_EXCEEDED', 'the call took too long'));
     }, shell.timeoutMs);
     call.on('cancelled', () => {
+      // grpc-js says so at the end of every call, answered ones too.
+      if (answered) return;
       abort(new SignetError('CANCELLED', 'the client went away or its deadline passed'));
     });
 

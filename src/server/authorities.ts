@@ -22,7 +22,7 @@ export interface AuthorityParts {
   readonly before?: ((authority: Authority) => Authority) | undefined;
 }
 
-/** The configured CA backends by name, each behind a bound of its own. A backend's code is loaded only if it is used. */
+/** The configured CA backends by name, those that are asked elsewhere behind a bound of their own. A backend's code is loaded only if it is used. */
 export async function openAuthorities(parts: AuthorityParts): Promise<ReadonlyMap<string, Authority>> {
   const { concurrency, queue, timeout } = parts.config.ca.signing;
   const opened = new Map<string, Authority>();
