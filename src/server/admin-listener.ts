@@ -54,6 +54,13 @@ async function checkFolder(folder: string): Promise<void> {
     throw listenError('listen.admin', folder, error);
   }
   if (!stats.isDirectory()) throw new SignetError('CONFIG_INVALID', `listen.admin: ${folder} is not a folder`);
+  const own = process.geteuid?.();
+  if (own !== undefined && stats.uid !== own) {
+    throw new SignetError(
+      'CONFIG_INVALID',
+      `listen.admin: ${folder} belongs to user ${String(stats.uid)}, not to the user ${String(own)} that runs Signet, and its owner would be an operator: chown it, or choose another folder`,
+    );
+  }
   if ((stats.mode & 0o077) !== 0) {
     throw new SignetError(
       'CONFIG_INVALID',

@@ -55,7 +55,12 @@ export async function openKnownIntermediates(state: CaState, log: Log): Promise<
   }
 
   function issuerOf(der: Buffer): Buffer | undefined {
-    return byKeyId.get(parseCertificate(der).authorityKeyId ?? '');
+    try {
+      return byKeyId.get(parseCertificate(der).authorityKeyId ?? '');
+    } catch {
+      // TLS takes what our parser doesn't. Whether a certificate is good is for the authenticator to say, and how.
+      return undefined;
+    }
   }
 
   function learn(chain: readonly Buffer[]): void {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmod, lstat, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, chown, lstat, mkdir, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { describe, it } from 'node:test';
 import { createHealth } from '../../src/api/health.ts';
@@ -56,6 +56,17 @@ describe('the admin socket', () => {
     await chmod(open, 0o755);
     await assert.rejects(openAdminListener({ path: `${open}/admin.sock`, register }), { code: 'CONFIG_INVALID', message: /chmod 0700/ });
     await assert.rejects(openAdminListener({ path: folder.file('none/admin.sock'), register }), { code: 'CONFIG_INVALID' });
+  });
+
+  it("is not opened in another user's folder, who would be an operator by it", async () => {
+    await using folder = await tempFolder();
+    const theirs = folder.file('theirs');
+    await mkdir(theirs, { mode: 0o700 });
+    const own = process.geteuid?.() ?? 0;
+    // Only root can give a folder away; anybody else has one of root's at hand, whose owner is judged first.
+    if (own === 0) await chown(theirs, 12_345, 12_345);
+    const path = own === 0 ? `${theirs}/admin.sock` : '/admin.sock';
+    await assert.rejects(openAdminListener({ path, register }), { code: 'CONFIG_INVALID', message: /belongs to user/ });
   });
 
   it('with a path longer than the system takes is refused in words', async () => {
