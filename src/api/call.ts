@@ -4,6 +4,7 @@ import type { ErrorCode } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Credentials } from '../identity/authenticator.ts';
 import { credentialsFrom } from './credentials.ts';
+import { checkDecoded } from './proto-service.ts';
 import { toStatus } from './status.ts';
 import type { StatusOf } from './status.ts';
 
@@ -133,7 +134,10 @@ export function unary<Request, Response>(
     const note = (more: Readonly<Record<string, unknown>>): void => {
       fields = { ...fields, ...more };
     };
-    run(() => handler(call, { signal: controller.signal, note })).then((response) => {
+    run(() => {
+      checkDecoded(call.request);
+      return handler(call, { signal: controller.signal, note });
+    }).then((response) => {
       if (finish('OK')) callback(null, response);
     }, fail);
   };

@@ -2,7 +2,7 @@ import type { Server, ServerUnaryCall, ServerWritableStream } from '@grpc/grpc-j
 import { SignetError } from '../base/errors.ts';
 import type { CallShell } from './call.ts';
 import { unary } from './call.ts';
-import { protoService } from './proto-service.ts';
+import { checkDecoded, protoService } from './proto-service.ts';
 import { toStatus } from './status.ts';
 
 export interface Health {
@@ -42,8 +42,11 @@ export function createHealth(shell: CallShell, services: readonly string[]): Hea
   }
 
   function watch(call: ServerWritableStream<HealthRequest, HealthResponse>): void {
-    if (watches.size >= mostWatches) {
-      call.emit('error', toStatus(new SignetError('TOO_LARGE', 'too many watches of health')));
+    try {
+      checkDecoded(call.request);
+      if (watches.size >= mostWatches) throw new SignetError('TOO_LARGE', 'too many watches of health');
+    } catch (error) {
+      call.emit('error', toStatus(error));
       return;
     }
     watches.set(call, call.request.service);

@@ -1,6 +1,6 @@
 import { SignetError } from '../base/errors.ts';
+import { entryOf, readFields, textOf } from '../base/wire-reader.ts';
 import { secretTypeUrl } from './secret.ts';
-import { entryOf, readFields, textOf } from './wire-reader.ts';
 
 /** Why a client refused a response. The text can hold a private key: it goes to the ledger's classifier and nowhere else. */
 export interface ErrorDetail {

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { SignetError } from '../base/errors.ts';
+import { SignetError } from './errors.ts';
 
 /**
  * Protobuf's encoding, read strictly (https://protobuf.dev/programming-guides/encoding/): what is cut off or malformed is
