@@ -99,6 +99,8 @@ export function createIssuer(deps: IssuerDeps): Issuer {
   const known = createBoundedSet(limits.knownBearers);
   let newest = deps.newestIssuedAt ?? 0;
   const inFlight = new Map<string, number>();
+  /** Whether the newest attempt to record one failed: what can't be recorded can't be issued. */
+  let recordingFails = false;
 
   async function issue(request: IssueRequest, signal: AbortSignal): Promise<Issued> {
     const { caller } = request;
@@ -165,7 +167,13 @@ export function createIssuer(deps: IssuerDeps): Issuer {
       tokenSeenAt: caller.tokenSeenAt,
       keyMode: request.mode,
     };
-    await recorder.issued(record);
+    try {
+      await recorder.issued(record);
+      recordingFails = false;
+    } catch (error) {
+      recordingFails = true;
+      throw error;
+    }
     newest = Math.max(newest, record.issuedAt);
     known.add(bearerName);
     // Denied while it was being made: on record then, but never shown.
@@ -196,6 +204,7 @@ export function createIssuer(deps: IssuerDeps): Issuer {
     readiness() {
       const now = clock.now();
       if (newest - now > longestBehindMs) return { ready: false, detail: clockBehind(newest - now).message };
+      if (recordingFails) return { ready: false, detail: 'the newest certificate could not be recorded: the store fails' };
       for (const authority of deps.authorities.values()) {
         if (authority.issuersEnd() <= now) return { ready: false, detail: `the CA certificate of backend ${authority.name} has ended` };
       }

@@ -92,9 +92,8 @@ export function openIssuedIndex(db: DatabaseSync, log: Log): IssuedIndex {
     { compare: (a, b) => a.notAfter - b.notAfter, insert: (entry) => void byEnd.run(entry.notAfter, entry.id) },
   ];
 
-  /** The index can be made again from the rows, so its own commits need no fsync; the next commit of a caller brings one. */
-  function withoutSync(work: () => void): void {
-    db.exec('PRAGMA synchronous = NORMAL');
+  /** The index can be made again from the rows, so its own commits need no sync; the next commit of a caller brings one. */
+  function transaction(work: () => void): void {
     try {
       begin.run();
       work();
@@ -102,8 +101,6 @@ export function openIssuedIndex(db: DatabaseSync, log: Log): IssuedIndex {
     } catch (error) {
       if (db.isTransaction) db.exec('ROLLBACK');
       throw error;
-    } finally {
-      db.exec('PRAGMA synchronous = FULL');
     }
   }
 
@@ -115,12 +112,12 @@ export function openIssuedIndex(db: DatabaseSync, log: Log): IssuedIndex {
       for (let from = 0; from < sorted.length; from += sliceRows) {
         await new Promise((resolve) => setImmediate(resolve));
         if (closed) return;
-        withoutSync(() => {
+        transaction(() => {
           sorted.slice(from, from + sliceRows).forEach(insert);
         });
       }
     }
-    withoutSync(() => setMark.run(to, newest ?? null));
+    transaction(() => setMark.run(to, newest ?? null));
     indexedTo = to;
     settling = undefined;
   }

@@ -55,6 +55,10 @@ describe('a certificate', () => {
     assert.deepEqual(seen, [first.chain.serial]);
     shown = false;
     assert.equal((await failureOf(world.issuer.issue(signed(world), never))).code, 'STORE_CORRUPT');
+    assert.match(world.issuer.readiness().detail, /could not be recorded/);
+    assert.equal(world.issuer.readiness().ready, false);
+    await world.issuer.issue(signed(world), never);
+    assert.equal(world.issuer.readiness().ready, true);
   });
 
   it('lives at most what the tier gives, and never past the CA', async () => {

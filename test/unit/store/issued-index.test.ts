@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { describe, it } from 'node:test';
 import { systemClock } from '../../../src/base/clock.ts';
+import { openDatabase } from '../../../src/store/sqlite/database.ts';
+import { openIssuedIndex } from '../../../src/store/sqlite/issued-index.ts';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
 import type { IssuedRecord, Store } from '../../../src/store/store.ts';
 import { silentLog } from '../../support/silent-log.ts';
@@ -81,6 +83,19 @@ describe('the index of issued certificates', () => {
       assert.deepEqual(await store.issued.get(record.serial), record.notAfter < noon + 500_000 ? undefined : record);
     }
     await store.close();
+  });
+
+  it('leaves it to the log to be synced off the event loop, also after it has been written', async () => {
+    await using folder = await tempFolder();
+    const db = openDatabase(folder.file('signet.db'));
+    const levelOf = (): unknown => db.prepare('PRAGMA synchronous').get()?.['synchronous'];
+    const before = levelOf();
+    const index = openIssuedIndex(db, silentLog);
+    index.add(1, recordNumber(1));
+    await index.settle();
+    assert.equal(index.indexedTo, 1);
+    assert.equal(levelOf(), before);
+    db.close();
   });
 
   it('forgets neither the newest issuance nor the ids of pruned rows', async () => {
