@@ -29,7 +29,7 @@ export interface Load {
   stop(): Promise<LoadReport>;
 }
 
-const perSecond = 25;
+const perSecond = 22;
 
 /**
  * Requests at a steady rate whatever becomes of the earlier ones, each on a new TCP and TLS connection without resumption,
