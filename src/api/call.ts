@@ -8,8 +8,6 @@ import { checkDecoded } from './proto-service.ts';
 import { toStatus } from './status.ts';
 import type { StatusOf } from './status.ts';
 
-export { toStatus } from './status.ts';
-
 interface PeerCertificate {
   readonly raw: Buffer;
 }

@@ -2,7 +2,6 @@ import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Authority } from '../ca/authority.ts';
 import type { TrustBundle } from '../trust/trust-bundle.ts';
-import type { TrustedRoots } from '../trust/trusted-roots.ts';
 import { replaceFile } from '../store/atomic-file.ts';
 import { rootsSource, watchTrustedRoots } from '../trust/trusted-roots.ts';
 import { anchorsSource, authorityAnchors } from './authorities.ts';
@@ -29,7 +28,6 @@ export interface AnchorsParts {
 export async function connectAnchors(parts: AnchorsParts): Promise<Anchors> {
   const { trust, authorities, log } = parts;
   const stops: (() => void)[] = [];
-  let roots: TrustedRoots | undefined;
 
   async function take(name: string, authority: Authority): Promise<void> {
     try {
@@ -50,7 +48,7 @@ export async function connectAnchors(parts: AnchorsParts): Promise<Anchors> {
       }),
     );
   }
-  roots = await watchTrustedRoots({ files: parts.trustedRoots, trust, log });
+  const roots = await watchTrustedRoots({ files: parts.trustedRoots, trust, log });
   await trust.retainSources([...[...authorities.keys()].map(anchorsSource), ...parts.trustedRoots.map(rootsSource)]);
 
   function writeBundle(): void {

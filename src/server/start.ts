@@ -274,7 +274,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   closing.add('upkeep', upkeep.close);
   health.setServing(true);
 
-  const closed = Promise.withResolvers<void>();
+  const closed = Promise.withResolvers<undefined>();
   let closingRun: Promise<void> | undefined;
   log.info({ grpc: grpc.address, http: http.address, admin: adminListener.path, trustDomain, dev, ms: clock.now() - startedAt }, 'serving');
   return {
@@ -282,7 +282,9 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     httpAddress: http.address,
     adminPath: adminListener.path,
     close() {
-      closingRun ??= closing.run().finally(closed.resolve);
+      closingRun ??= closing.run().finally(() => {
+        closed.resolve(undefined);
+      });
       return closingRun;
     },
     closed: closed.promise,

@@ -29,7 +29,5 @@ export const defaults = {
   },
 } as const;
 
-/** No certificate lives longer, whatever a tier says. */
-export const absoluteMaxLifeMs = 90 * 86_400_000;
 /** sun_path of sockaddr_un holds 108 bytes with its final NUL (unix(7)). */
 export const longestSocketPath = 107;

@@ -77,7 +77,7 @@ const migrations: readonly string[] = [
   `,
 ];
 
-export const schemaVersion = migrations.length;
+const schemaVersion = migrations.length;
 
 /**
  * Brings the schema up to `schemaVersion`, each step in a transaction with its own version number, so that a crash
