@@ -24,12 +24,15 @@ export async function openDenials(store: Pick<Store, 'denials' | 'audit'>, clock
   return {
     has: (id) => denied.has(id),
     async deny(id, reason) {
-      await Promise.all([store.denials.put({ spiffeId: id, at: clock.now(), reason }), audit('deny', id, reason)]);
+      // The audit entry first: a denial without one must not exist, the reverse is a failed attempt.
+      await audit('deny', id, reason);
+      await store.denials.put({ spiffeId: id, at: clock.now(), reason });
       denied.add(id);
       notify(id);
     },
     async lift(id) {
-      const [lifted] = await Promise.all([store.denials.delete(id), audit('lift-denial', id, '')]);
+      await audit('lift-denial', id, '');
+      const lifted = await store.denials.delete(id);
       denied.delete(id);
       notify(id);
       return lifted;
