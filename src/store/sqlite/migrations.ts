@@ -77,10 +77,8 @@ const migrations: readonly string[] = [
   `,
 ];
 
-const schemaVersion = migrations.length;
-
 /**
- * Brings the schema up to `schemaVersion`, each step in a transaction with its own version number, so that a crash
+ * Brings the schema up to the newest version, each step in a transaction with its own version number, so that a crash
  * leaves a whole version. Throws STORE_MISMATCH for a schema newer than this program knows.
  */
 export function migrate(db: DatabaseSync, steps: readonly string[] = migrations): void {
