@@ -36,6 +36,8 @@ export function grpcCaller(where: {
   const client = new grpc.Client(where.address, where.credentials ?? grpc.credentials.createInsecure(), {
     'grpc.use_local_subchannel_pool': 1,
     'grpc.default_authority': 'localhost',
+    // An IP address is no TLS server name.
+    'grpc.ssl_target_name_override': 'localhost',
   });
   const methodOf = (name: string): grpc.MethodDefinition<object, unknown> => {
     const method = definition[name];

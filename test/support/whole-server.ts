@@ -120,7 +120,7 @@ export async function openDoors(folder: WholeFolder, address: string): Promise<D
   const ca = await readFile(`${folder.data}/server-ca.pem`);
   const channel = credentials.createSsl(ca);
   // An IP address is no TLS server name.
-  const named = { 'grpc.default_authority': 'localhost' };
+  const named = { 'grpc.ssl_target_name_override': 'localhost' };
   const closers: (() => void)[] = [];
   const closedLater = <T extends { close(): void }>(client: T): T => {
     closers.push(() => {
