@@ -1,14 +1,17 @@
 /** The promise of the whole: certificates and trust change under traffic, and nobody notices. */
 import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, it } from 'node:test';
 import { describeLoad, startLoad } from '../support/load.ts';
 import { idOf, startMesh, trustDomain } from '../support/mesh.ts';
+import { eventually } from '../support/eventually.ts';
 import { startFileSdsEnvoy } from '../support/file-sds-envoy.ts';
 import { tlsIdentity } from '../support/mtls-request.ts';
 import { foreignCa, foreignLeaf } from '../support/openssl.ts';
 import { rotationStory, assertOnRecord } from '../support/rotation-story.ts';
-import { signetDone } from '../support/signet.ts';
+import { signetDone, signetVerb } from '../support/signet.ts';
 
 describe('rotation under load', () => {
   it('state of the world, HTTP/1.1, token by google_grpc, keys by the server, Envoy 1.40', async (t) => {
@@ -41,6 +44,30 @@ describe('rotation under load', () => {
     const report = await load.stop();
     assert.equal(report.failed, 0, describeLoad(report));
     await assertOnRecord(mesh, report.serials);
+  });
+
+  it('`signet csr --watch` replaces the key before it is too old, and nobody notices', async (t) => {
+    const keyModes = (folder: string): object[] => [
+      { match: '/ns/shop/sa/csr-*', mode: 'csr', keyDirectories: [folder], keyMaxAge: '30s' },
+    ];
+    await using mesh = await startMesh({ leafTtl: '10s', keyModes });
+    const web = await mesh.workload({ serviceAccount: 'csr-web', api: 'delta', auth: 'envoy-grpc-token' });
+    const files = ['--token-file', web.tokenFile, '--key-dir', web.keyFolder, '--ca', join(web.folder, 'server-ca.pem'), '--keep', '10s'];
+    const keys = async (): Promise<readonly string[]> => (await readdir(web.keyFolder)).filter((name) => name.endsWith('.key'));
+    const [first] = await keys();
+    await using watching = signetVerb(['csr', '--server', mesh.signet.grpc, ...files, '--watch']);
+    const load = startLoad(web.target('h1'), () => mesh.client());
+    const replaced = async (): Promise<true | undefined> => {
+      const now = await keys();
+      return first !== undefined && now.length > 0 && !now.includes(first) ? true : undefined;
+    };
+    await eventually('the first key gone for another', replaced, 90_000, 200).catch((error: unknown) => {
+      throw new Error(watching.output(), { cause: error });
+    });
+    await load.sawSerials(load.serials.length + 1);
+    const report = await load.stop();
+    t.diagnostic(describeLoad(report));
+    assert.equal(report.failed, 0, describeLoad(report));
   });
 
   it('two hosts of one service account rotate side by side, each with a key of its own', async (t) => {

@@ -70,6 +70,8 @@ export interface MeshWish {
   readonly tokenTtlMs?: number;
   /** PEM of roots that workloads trust beside our own; needed for `replaceExtraRoots`. */
   readonly extraRoots?: string;
+  /** Instead of "csr for `csr-*`", given the folder under which keys are. */
+  readonly keyModes?: (folder: string) => readonly object[];
   /** More of the configuration file. */
   readonly config?: Readonly<Record<string, unknown>>;
   readonly grpc?: string;
@@ -91,7 +93,7 @@ export async function startMesh(wish: MeshWish): Promise<Mesh> {
     ca: { trustedRoots: wish.extraRoots === undefined ? [] : [rootsFile], ...(extra.ca as object | undefined) },
     policy: {
       rules: [{ match: '/ns/load/**', tier: 'critical' }],
-      keyModes: [{ match: '/ns/shop/sa/csr-*', mode: 'csr', keyDirectories: [folder.path] }],
+      keyModes: wish.keyModes?.(folder.path) ?? [{ match: '/ns/shop/sa/csr-*', mode: 'csr', keyDirectories: [folder.path] }],
       ...(extra.policy as object | undefined),
     },
   };

@@ -66,7 +66,10 @@ export function workloadClient(options: {
   readonly token: string;
   readonly timeoutMs?: number;
 }): WorkloadClient {
-  const client = new grpc.Client(options.address, grpc.credentials.createSsl(options.serverCa));
+  const client = new grpc.Client(options.address, grpc.credentials.createSsl(options.serverCa), {
+    // An address is no server name for TLS (RFC 6066 §3); a development server's certificate names this host too.
+    'grpc.ssl_target_name_override': 'localhost',
+  });
   const metadata = new grpc.Metadata();
   metadata.set('authorization', `Bearer ${options.token}`);
 
