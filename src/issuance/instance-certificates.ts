@@ -61,7 +61,7 @@ export function createInstanceCertificates(deps: InstanceCertificatesDeps): Inst
   const limits: InstanceCertificatesLimits = { ...defaultInstanceCertificatesLimits, ...deps.limits };
   const maker = createIdentityMaker(deps);
   const closing = new AbortController();
-  const registry = createInstanceRegistry({ clock, log });
+  const registry = createInstanceRegistry({ clock, log, idleInstances: limits.idleInstances });
   const { entries, emit, notify, isGood, isListed, settle, forget, wipe } = registry;
   const { begin, start } = createInstanceWork({ registry, maker, authorityOf, clock, log, limits, closing: closing.signal });
   const feeds = new WeakMap<Caller, IdentityFeed>();

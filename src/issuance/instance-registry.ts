@@ -18,13 +18,35 @@ export interface InstanceRegistry {
   readonly close: () => void;
 }
 
-export function createInstanceRegistry({ clock, log }: { readonly clock: Clock; readonly log: Log }): InstanceRegistry {
+export function createInstanceRegistry(deps: {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** How many instances without subscribers are kept at most. */
+  readonly idleInstances: number;
+}): InstanceRegistry {
+  const { clock, log } = deps;
   const entries = new Map<string, InstanceEntry>();
+  /** Names of those whose last subscriber left, the longest gone first. An instance's name may be the client's own word. */
+  const idle = new Set<string>();
   const observers = new Set<(event: CertificateEvent) => void>();
 
   function emit(entry: InstanceEntry, happening: CertificateHappening): void {
     const event: CertificateEvent = { name: entry.name, bearer: entry.bearer, mode: entry.mode, ...happening };
     for (const observer of [...observers]) observer(event);
+    idle.delete(entry.name);
+    if (event.kind === 'idle') {
+      idle.add(entry.name);
+      dropSurplus();
+    }
+  }
+
+  function dropSurplus(): void {
+    for (const name of idle) {
+      if (idle.size <= deps.idleInstances) return;
+      idle.delete(name);
+      const entry = entries.get(name);
+      if (entry?.listeners.size === 0 && !entry.making) forget(entry);
+    }
   }
 
   function notify(entry: InstanceEntry): void {
@@ -96,6 +118,7 @@ export function createInstanceRegistry({ clock, log }: { readonly clock: Clock; 
     close() {
       for (const entry of entries.values()) wipe(entry);
       entries.clear();
+      idle.clear();
       observers.clear();
     },
   };

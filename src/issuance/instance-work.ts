@@ -13,9 +13,15 @@ export interface InstanceCertificatesLimits {
   /** Certificates in the making for streams at one moment by each CA backend; the rest wait their turn. */
   readonly concurrency: number;
   readonly attemptTimeoutMs: number;
+  /** Instances that are kept for a while after their last stream has ended; beyond that the longest gone go at once. */
+  readonly idleInstances: number;
 }
 
-export const defaultInstanceCertificatesLimits: InstanceCertificatesLimits = { concurrency: 64, attemptTimeoutMs: 10_000 };
+export const defaultInstanceCertificatesLimits: InstanceCertificatesLimits = {
+  concurrency: 64,
+  attemptTimeoutMs: 10_000,
+  idleInstances: 10_000,
+};
 
 const shortestAttemptMs = 1000;
 /** Of what is left of a certificate, one attempt may take at most this share: a hanging CA must leave time for more. */

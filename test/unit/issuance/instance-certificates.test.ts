@@ -74,6 +74,29 @@ describe('mode server', () => {
     );
   });
 
+  it('keeps a bounded number of instances that are gone, however many names a client makes up, and all that are there', async () => {
+    await using world = await issuingWorld({ certificateLimits: { idleInstances: 2 } });
+    const there = open(world, callerOf(world, 'web', 'there'));
+    await published(there);
+    for (let i = 0; i < 6; i++) {
+      const gone = open(world, callerOf(world, 'web', `gone-${String(i)}`));
+      await published(gone);
+      gone.stop();
+    }
+    const kept = (): string[] => world.certificates.list().map(({ instance }) => instance);
+    assert.deepEqual(kept(), ['there', 'gone-4', 'gone-5']);
+    // One that comes back is none of them any more.
+    const back = open(world, callerOf(world, 'web', 'gone-4'));
+    for (const pod of ['gone-6', 'gone-7']) {
+      const gone = open(world, callerOf(world, 'web', pod));
+      await published(gone);
+      gone.stop();
+    }
+    assert.deepEqual(kept(), ['there', 'gone-4', 'gone-6', 'gone-7']);
+    await published(back);
+    assert.equal(world.renewer.size, 4);
+  });
+
   it('gives another pod of the same account a certificate and key of its own', async () => {
     await using world = await issuingWorld();
     const [one, two] = [open(world, callerOf(world, 'web', 'pod-1')), open(world, callerOf(world, 'web', 'pod-2'))];
@@ -125,8 +148,8 @@ describe('mode server', () => {
     world.clock.set(before.identity.chain.notAfter - 30 * second);
     const again = open(world, callerOf(world, 'web', 'pod-1'));
     assert.equal(again.feed.current(), before);
-    await passTime(world, second);
-    assert.notEqual(await published(again), before);
+    // Due at once: how long it takes is the disk's matter, and the only deadline is gone meanwhile.
+    await eventually('its renewal', () => (again.feed.current() === before ? undefined : true), 5000, 2);
   });
 
   it('needs an instance: without one the name is unknown, and the log says once what to set', async () => {
