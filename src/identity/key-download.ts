@@ -37,8 +37,10 @@ export async function discoverKeySet(url: URL, download: Download, signal: Abort
       throw new SignetError('INVALID_ARGUMENT', `the discovery document at ${url.href} is of another issuer`);
     const keys = checkKeyUrl(document.data.jwks_uri);
     if (typeof keys === 'string') throw new SignetError('INVALID_ARGUMENT', `"jwks_uri" in ${url.href}: ${keys}`);
-    // The document names the place: our bearer goes nowhere but to whom it was meant for.
-    return get(keys, keys.origin === url.origin);
+    // The document names the place: our bearer goes nowhere but to whom it was meant for. That is the same origin, or
+    // whoever has a certificate of the CA that was configured for this issuer: a Kubernetes API server names its keys by
+    // an address of its own and gives them to nobody without a token.
+    return get(keys, keys.origin === url.origin || (download.caFile !== undefined && keys.protocol === 'https:'));
   });
 }
 

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import type { Clock } from '../base/clock.ts';
 import { deadlineSignal } from '../base/deadline.ts';
 import type { Log } from '../base/log.ts';
@@ -8,6 +7,7 @@ import type { CaState } from '../ca/ca-state.ts';
 import type { KeySeal } from '../ca/key-seal.ts';
 import type { TrustDomain } from '../spiffe/id.ts';
 import type { BackendConfig, Config } from './config/schema.ts';
+import { readSecret } from './secret-file.ts';
 
 const anchorsTimeoutMs = 30_000;
 
@@ -57,7 +57,7 @@ async function openAuthority(name: string, backend: BackendConfig, parts: Author
     case 'files': {
       const { openFilesAuthority } = await import('../ca/files/files-authority.ts');
       const passphrase =
-        backend.passphraseFile === undefined ? undefined : (await readFile(backend.passphraseFile, 'utf8')).replace(/\r?\n$/, '');
+        backend.passphraseFile === undefined ? undefined : await readSecret(`ca.backends.${name}.passphraseFile`, backend.passphraseFile);
       return openFilesAuthority({
         name,
         trustDomain,

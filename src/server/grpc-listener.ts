@@ -10,6 +10,8 @@ export interface GrpcLimits {
   readonly maxConnectionAgeMs: number;
   /** From a connection's "go away" to its end. Longer than any stream lives, so that none is ever reset by it. */
   readonly connectionGraceMs: number;
+  /** How long a connection without any call is kept. */
+  readonly connectionIdleMs: number;
   readonly maxConnections: number;
   /** Envoy's node alone can be 61 KB; a CSR is at most 16. */
   readonly maxMessageBytes: number;
@@ -22,6 +24,7 @@ export const defaultGrpcLimits: GrpcLimits = {
   streamsPerConnection: 1000,
   maxConnectionAgeMs: 3_600_000,
   connectionGraceMs: 3_600_000,
+  connectionIdleMs: 300_000,
   maxConnections: 20_000,
   maxMessageBytes: 256 * 1024,
   keepaliveMs: 60_000,
@@ -93,6 +96,8 @@ export function serverOptions(limits: GrpcLimits): ServerOptions {
     // grpc-js spreads it by ± 10 % itself.
     'grpc.max_connection_age_ms': limits.maxConnectionAgeMs,
     'grpc.max_connection_age_grace_ms': limits.connectionGraceMs,
+    // A connection without a call is no caller: nobody holds the places of others by being silent.
+    'grpc.max_connection_idle_ms': limits.connectionIdleMs,
     'grpc.max_receive_message_length': limits.maxMessageBytes,
     'grpc.keepalive_time_ms': limits.keepaliveMs,
     'grpc.keepalive_timeout_ms': limits.keepaliveTimeoutMs,

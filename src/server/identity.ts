@@ -72,7 +72,10 @@ function withAllowDefault(settings: IssuerSettings, dev: boolean): IssuerSetting
 function besideOthers(own: IssuerSettings, others: readonly IssuerSettings[], log: Log): IssuerSettings {
   if (!others.some((other) => issuerOverlap(own, other) !== undefined)) return own;
   const moved = { ...own, path: `/dev${own.path}` };
-  log.warn({ path: moved.path }, 'a configured issuer names identities under the same path; those of the development issuer are under /dev/');
+  log.warn(
+    { path: moved.path },
+    'a configured issuer names identities under the same path; those of the development issuer are under /dev/',
+  );
   return moved;
 }
 

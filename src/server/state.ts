@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import type { Clock } from '../base/clock.ts';
 import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -13,6 +12,7 @@ import { openDataFolder } from '../store/data-folder.ts';
 import { openSqliteStore } from '../store/sqlite/sqlite-store.ts';
 import type { Store } from '../store/store.ts';
 import type { Config } from './config/schema.ts';
+import { readSecret } from './secret-file.ts';
 
 /** The data folder, held by this process alone until it is closed. */
 export interface State {
@@ -21,8 +21,6 @@ export interface State {
   readonly seal: KeySeal;
   close(): Promise<void>;
 }
-
-const longestSecret = 64 * 1024;
 
 /** Folder first, then the store with its lock, then what unseals the CA keys: nothing is touched before it is known to be ours. */
 export async function openState(parts: {
@@ -70,15 +68,4 @@ async function keySecret(config: Config, folder: DataFolder): Promise<KeySecret>
   // config/cross-check.ts requires one of the three outside dev mode; a data folder of the other mode is refused above.
   createFile(folder.kek, `${newKeyEncryptionKey()}\n`);
   return { key: await readSecret('the development key-encryption key', folder.kek) };
-}
-
-async function readSecret(setting: string, file: string): Promise<string> {
-  let content: string;
-  try {
-    content = await readFile(file, 'utf8');
-  } catch (error) {
-    throw new SignetError('CONFIG_INVALID', `${setting}: ${file} can't be read`, { cause: error });
-  }
-  if (content.length > longestSecret) throw new SignetError('CONFIG_INVALID', `${setting}: ${file} is too long to be a key or passphrase`);
-  return content.replace(/\r?\n$/, '');
 }

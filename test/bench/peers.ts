@@ -141,7 +141,13 @@ function fixtureFlags(fixtures: string): string[] {
 }
 
 async function startSignet(folder: string, jwksFile: string, cpus: string | undefined, spareRoots = false) {
-  const server = await startServerUnderTest({ folder, jwksFile, issuer: harnessIssuer, spareRoots, ...(cpus === undefined ? {} : { cpus }) });
+  const server = await startServerUnderTest({
+    folder,
+    jwksFile,
+    issuer: harnessIssuer,
+    spareRoots,
+    ...(cpus === undefined ? {} : { cpus }),
+  });
   return { pid: server.pid, address: server.grpc, ca: server.caFile, stop: server.stop, changeBundleCommand: server.changeBundleCommand };
 }
 

@@ -27,6 +27,7 @@ import { seededRandom } from './seeded-random.ts';
 import { simulatedClock } from './simulated-clock.ts';
 import type { SimulatedClock } from './simulated-clock.ts';
 import { tempFolder } from './temp.ts';
+import { tracked } from './passing-time.ts';
 
 /** Issuing, bindings, trust and renewal, wired as the server wires them, on a simulated clock; store and X.509 are the real ones. */
 export interface IssuingWorld extends AsyncDisposable {
@@ -71,7 +72,7 @@ export async function issuingWorld(options: WorldOptions = {}): Promise<IssuingW
   const random = seededRandom(7);
   const log = recordingLog();
   const folder = await tempFolder();
-  const store = await openSqliteStore({ file: folder.file('signet.db'), clock, log });
+  const store = tracked(await openSqliteStore({ file: folder.file('signet.db'), clock, log }));
   const authority = await fakeAuthority({
     clock,
     builtHere: options.builtHere ?? false,

@@ -2,11 +2,43 @@ import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import type { DeadlineHeap } from '../../src/base/deadline-heap.ts';
 import type { SimulatedClock } from './simulated-clock.ts';
 
-/** Lets everything that is under way and needs no more time come to its end: some turns of the loop. */
+const pending = new Set<Promise<unknown>>();
+/** What hangs on purpose is waited for no longer than this. */
+const longestWaitMs = 250;
+
+/** The same object, whose promises `settle` waits for: a disk takes real time, whatever a simulated clock says. */
+export function tracked<T extends object>(target: T): T {
+  return new Proxy(target, {
+    get(object, key): unknown {
+      const value: unknown = Reflect.get(object, key);
+      if (typeof value === 'object' && value !== null) return tracked(value);
+      if (typeof value !== 'function') return value;
+      return (...given: unknown[]): unknown => {
+        const result: unknown = Reflect.apply(value, object, given);
+        if (result instanceof Promise) {
+          const done = result.then(
+            () => undefined,
+            () => undefined,
+          );
+          pending.add(done);
+          void done.then(() => pending.delete(done));
+        }
+        return result;
+      };
+    },
+  });
+}
+
+/** Lets everything that is under way and needs no more simulated time come to its end. */
 export async function settle(): Promise<void> {
   for (let round = 0; round < 3; round++) {
     for (let i = 0; i < 20; i++) await turn();
     await sleep(1);
+    while (pending.size > 0) {
+      const before = pending.size;
+      await Promise.race([Promise.all(pending), sleep(longestWaitMs)]);
+      if (pending.size >= before) return;
+    }
   }
 }
 

@@ -1,19 +1,5 @@
 import assert from 'node:assert/strict';
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { SignetError } from '../../../src/base/errors.ts';
@@ -21,7 +7,6 @@ import { parseTrustDomain } from '../../../src/spiffe/id.ts';
 import { createFile, replaceFile } from '../../../src/store/atomic-file.ts';
 import { dataFolderPaths, openDataFolder } from '../../../src/store/data-folder.ts';
 import type { FolderMode } from '../../../src/store/data-folder.ts';
-import { removeStaleSocket } from '../../../src/store/stale-socket.ts';
 import { tempFolder } from '../../support/temp.ts';
 
 const refused = (code: string, says: RegExp) => (error: unknown) => {
@@ -196,27 +181,5 @@ describe('a file written atomically', () => {
       replaceFile(folder.file('folder'), 'x');
     });
     assert.deepEqual(readdirSync(folder.path).sort(), ['folder', 'one']);
-  });
-});
-
-describe('a stale socket', () => {
-  it('is removed; anything else in its place is not', async () => {
-    await using folder = await tempFolder();
-    const path = folder.file('admin.sock');
-    assert.equal(removeStaleSocket(path), false);
-    const server = createServer().listen(path);
-    await once(server, 'listening');
-    assert.equal(lstatSync(path).isSocket(), true);
-    assert.equal(removeStaleSocket(path), true);
-    assert.equal(existsSync(path), false);
-    server.close();
-
-    const precious = folder.file('precious');
-    writeFileSync(precious, 'data');
-    symlinkSync(precious, folder.file('link'));
-    mkdirSync(folder.file('folder'));
-    for (const other of ['precious', 'link', 'folder'])
-      assert.throws(() => removeStaleSocket(folder.file(other)), refused('CONFIG_INVALID', /not a socket/));
-    assert.equal(readFileSync(precious, 'utf8'), 'data');
   });
 });
