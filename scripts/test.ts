@@ -1,5 +1,5 @@
 /**
- * Runs the named suites (folders of test/) with node:test, one file after the other for suites that start processes.
+ * Runs the named suites (folders of test/) with node:test, one suite after the other.
  * Finding no test file is a failure, and so is running none.
  */
 import { spawn } from 'node:child_process';
@@ -19,8 +19,11 @@ if (files.length === 0) {
   process.exit(2);
 }
 
-const unitOnly = suites.every((suite) => suite === 'unit' || suite === 'protocol');
-const args = ['--test', `--test-concurrency=${unitOnly ? '2' : '1'}`, '--test-timeout=900000', '--test-reporter=spec', ...files];
+// How many files at once: end-to-end tests judge what a user would see and get the machine to themselves; the long ones
+// mostly wait.
+const atOnce: Readonly<Record<string, number>> = { unit: 2, protocol: 2, chaos: 3 };
+const concurrency = Math.min(...suites.map((suite) => atOnce[suite] ?? 1));
+const args = ['--test', `--test-concurrency=${String(concurrency)}`, '--test-timeout=900000', '--test-reporter=spec', ...files];
 const child = spawn(process.execPath, args, { stdio: 'inherit' });
 child.on('exit', (code) => {
   process.exit(code ?? 1);
