@@ -1,4 +1,5 @@
 import { fileURLToPath } from 'node:url';
+import { scrubError } from './observe/scrub.ts';
 import { cipherSuites } from './server/cipher-suites.ts';
 
 /**
@@ -29,6 +30,11 @@ function startOver(argv: readonly string[]): void {
 }
 
 process.env.GRPC_SSL_CIPHER_SUITES ??= cipherSuites;
+// What nobody foresaw ends the process, as it should; what it says goes the way of every log line, without secrets.
+process.on('uncaughtException', (error) => {
+  process.stderr.write(`${JSON.stringify({ level: 'error', message: 'internal error: the process ends', err: scrubError(error) })}\n`);
+  process.exit(1);
+});
 const argv = process.argv.slice(2);
 startOver(argv);
 const { run } = await import('./cli/program.ts');

@@ -1,4 +1,5 @@
 import type { AuthorityStatus } from '../api/authority-health.ts';
+import type { Health } from '../api/health.ts';
 import type { Issuer } from '../issuance/issuer.ts';
 
 export interface Readiness {
@@ -32,5 +33,21 @@ export function createReadiness(
     if (!own.ready) return own;
     const broken = last.find(({ name, canSign }) => name === defaultAuthority && !canSign);
     return broken ? { ready: false, detail: `CA backend ${broken.name}: ${broken.detail}` } : { ready: true, detail: '' };
+  };
+}
+
+const healthEveryMs = 2000;
+
+/** Keeps gRPC health at what readiness says: a load balancer that asks sends callers to whoever can sign. Returns how to stop. */
+export function reportHealth(health: Pick<Health, 'setServing'>, readiness: () => Readiness): () => void {
+  const report = (): void => {
+    health.setServing(readiness().ready);
+  };
+  report();
+  const timer = setInterval(report, healthEveryMs);
+  timer.unref();
+  return () => {
+    clearInterval(timer);
+    health.setServing(false);
   };
 }

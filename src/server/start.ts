@@ -39,7 +39,7 @@ import { openHttpListener } from './http-listener.ts';
 import { openIdentity } from './identity.ts';
 import { openKnownIntermediates } from './known-intermediates.ts';
 import { createObservation } from './observation.ts';
-import { createReadiness } from './readiness.ts';
+import { createReadiness, reportHealth } from './readiness.ts';
 import { createRecorder } from './recorder.ts';
 import { createSecretSource } from './secret-source.ts';
 import { openServingCertificates } from './serving-certificate.ts';
@@ -265,14 +265,14 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   });
   closing.add('grpc', async () => {
     stopTrust();
-    health.setServing(false);
+    stopHealth();
     health.close();
     // "Go away" first: an Envoy whose stream has ended comes back by a new connection, to whoever listens then.
     await Promise.all([grpc.close(drainMs), sds.drain(deadlineSignal(drainMs))]);
   });
   const upkeep = startUpkeep({ heap, clock, log, store, bindings, retainExpiredMs: config.store.retainExpired });
   closing.add('upkeep', upkeep.close);
-  health.setServing(true);
+  const stopHealth = reportHealth(health, readiness);
 
   const closed = Promise.withResolvers<undefined>();
   let closingRun: Promise<void> | undefined;
