@@ -1,4 +1,5 @@
 import { fileURLToPath } from 'node:url';
+import { compileCacheFolder, useCompileCache } from './cli/compile-cache.ts';
 import { scrubError } from './observe/scrub.ts';
 import { cipherSuites } from './server/cipher-suites.ts';
 
@@ -37,6 +38,7 @@ process.on('uncaughtException', (error) => {
 });
 const argv = process.argv.slice(2);
 startOver(argv);
+useCompileCache(compileCacheFolder(process.env));
 const { run } = await import('./cli/program.ts');
 process.exitCode = await run(argv);
 // What a command left behind (a keepalive, an idle socket) must not keep the terminal. Pipes take output synchronously.
