@@ -10,7 +10,7 @@ import { printFailure } from './failure.ts';
 import type { KeyFolder } from './key-folder.ts';
 import { openKeyFolder } from './key-folder.ts';
 import { bindOnce } from './key-binding.ts';
-import { addressArgument, durationArgument, jsonOption } from './options.ts';
+import { addressOption, durationArgument, jsonOption } from './options.ts';
 import type { DefineCommand, Session } from './session.ts';
 import { examples } from './session.ts';
 import { pause } from './pause.ts';
@@ -39,7 +39,7 @@ const longestPause = 3_600_000;
 
 export const define: DefineCommand = (command, session) => {
   command
-    .option('--server <host:port>', "the server's gRPC address", addressArgument, { host: '127.0.0.1', port: 8443 })
+    .addOption(addressOption('--server <host:port>', "the server's gRPC address", '127.0.0.1:8443'))
     .addOption(new Option('--ca <file>', "PEM file that the server's certificate is pinned to: its server-ca.pem").conflicts('data'))
     .addOption(new Option('--data <dir>', "the server's data folder, on the server's own host: for its server-ca.pem"))
     .option('--server-name <name>', "the name to find in the server's certificate (default: the host)")

@@ -9,7 +9,7 @@ import { replaceFile } from '../store/atomic-file.ts';
 import { folderTrustDomain } from './data-folder-facts.ts';
 import { renderEnvoyFiles } from './envoy-config/bootstrap.ts';
 import type { EnvoyAddress, EnvoyAuth, EnvoySettings, EnvoyUpstream } from './envoy-config/settings.ts';
-import { addressArgument, spiffeIdArgument } from './options.ts';
+import { addressArgument, addressOption, spiffeIdArgument } from './options.ts';
 import type { DefineCommand, Session } from './session.ts';
 import { examples } from './session.ts';
 
@@ -53,22 +53,26 @@ function defineBootstrap(command: Command, session: Session): void {
     )
     .option('--ca <file>', "PEM file that the server's certificate is pinned to, on Envoy's host")
     .option('--trust-domain <name>', "the server's trust domain")
-    .option('--server <host:port>', "the server's gRPC address, as Envoy reaches it", addressArgument, { host: '127.0.0.1', port: 8443 })
+    .addOption(addressOption('--server <host:port>', "the server's gRPC address, as Envoy reaches it", '127.0.0.1:8443'))
     .option('--token-file <file>', 'the service-account token, without a newline at its end')
     .option('--cert-dir <dir>', 'with client-certificate: the folder with tls.crt and tls.key')
     .option('--node <id>', "Envoy's node id, for logs and status (default: from the token file's name)")
     .option('--cluster <name>', "Envoy's node cluster (default: the trust domain)")
-    .option('--admin <host:port>', "Envoy's admin port", addressArgument, { host: '127.0.0.1', port: 9901 })
-    .option('--listen <host:port>', 'where Envoy takes mTLS', addressArgument, { host: '0.0.0.0', port: 15_006 })
+    .addOption(addressOption('--admin <host:port>', "Envoy's admin port", '127.0.0.1:9901'))
+    .addOption(addressOption('--listen <host:port>', 'where Envoy takes mTLS', '0.0.0.0:15006'))
     .option('--no-inbound', 'no mTLS listener: a client only')
     .option('--app <host:port>', 'the application behind it, in clear (default: Envoy itself answers "ok")', addressArgument)
-    .option('--caller <spiffe-id>', 'who may call; again for more (default: everybody of the trust domain)', collectIds, [])
+    .addOption(
+      new Option('--caller <spiffe-id>', 'who may call; again for more').argParser(collectIds).default([], 'everybody of the trust domain'),
+    )
     .addOption(new Option('--protocol <name>', 'preferred on the mTLS listener').choices(['h2', 'http/1.1']).default('h2'))
-    .option(
-      '--upstream <name=listen,address,spiffe-id>',
-      'a destination: reached in clear on LISTEN, by mTLS at ADDRESS; again for more',
-      collectUpstreams,
-      [],
+    .addOption(
+      new Option(
+        '--upstream <name=listen,address,spiffe-id>',
+        'a destination: reached in clear on LISTEN, by mTLS at ADDRESS; again for more',
+      )
+        .argParser(collectUpstreams)
+        .default([], 'none'),
     )
     .option('--envoy-version <x.y>', 'of the Envoy that will read it (default: the newest)')
     .option('--out <file>', 'write it there, and the file-SDS document that some ways need beside it')

@@ -60,3 +60,8 @@ function orWrongUsage<T>(parse: () => T): T {
     throw new InvalidArgumentError(SignetError.from(error).message);
   }
 }
+
+/** An address option whose help shows its default as it is written on the command line. */
+export function addressOption(flags: string, description: string, fallback: string): Option {
+  return new Option(flags, description).argParser(addressArgument).default(addressArgument(fallback), fallback);
+}
