@@ -1,13 +1,13 @@
-/** Five rotations on every pairing of API type, key mode and way of authenticating. */
 import { describe, it } from 'node:test';
-import { startMesh } from '../support/mesh.ts';
-import { foreignCa } from '../support/openssl.ts';
-import { rotationStory } from '../support/rotation-story.ts';
+import { startMesh } from './mesh.ts';
+import { foreignCa } from './openssl.ts';
+import { rotationStory } from './rotation-story.ts';
 
-const auths = ['google-grpc-token', 'envoy-grpc-token', 'client-certificate'] as const;
+type Auth = 'google-grpc-token' | 'envoy-grpc-token' | 'client-certificate';
 
-describe('five rotations', () => {
-  for (const auth of auths) {
+/** Five rotations on every pairing of API type, key mode, Envoy and HTTP version with one way of authenticating. */
+export function describePairings(auth: Auth): void {
+  describe(`five rotations, ${auth}`, () => {
     for (const api of ['sotw', 'delta'] as const) {
       for (const serviceAccount of ['web', 'csr-web']) {
         for (const [version, http] of [
@@ -15,7 +15,7 @@ describe('five rotations', () => {
           ['1.36.4', 'h1'],
         ] as const) {
           const mode = serviceAccount === 'web' ? 'server' : 'csr';
-          it(`${auth}, ${api}, key mode ${mode}, ${http}, Envoy ${version}`, async (t) => {
+          it(`${api}, key mode ${mode}, ${http}, Envoy ${version}`, async (t) => {
             const extraRoots = (await foreignCa()).certificate;
             // A certificate shown to Signet is as short-lived here as any: it is replaced often, and connections must not outlive it.
             const shortLived =
@@ -26,5 +26,5 @@ describe('five rotations', () => {
         }
       }
     }
-  }
-});
+  });
+}
