@@ -29,7 +29,10 @@ export async function openAuthorities(parts: AuthorityParts): Promise<ReadonlyMa
   try {
     for (const [name, backend] of Object.entries(parts.config.ca.backends)) {
       const authority = await openAuthority(name, backend, parts);
-      opened.set(name, boundAuthority(parts.before?.(authority) ?? authority, { concurrency, queue, timeoutMs: timeout }));
+      const asked = parts.before?.(authority) ?? authority;
+      // One that signs in this process is bounded by it: it never waits, and has nobody to wait for.
+      const alone = asked === authority && authority.capabilities.builtHere;
+      opened.set(name, alone ? authority : boundAuthority(asked, { concurrency, queue, timeoutMs: timeout }));
     }
   } catch (error) {
     await closeAuthorities(opened);

@@ -21,6 +21,9 @@ interface Waiting {
   readonly fail: (error: unknown) => void;
 }
 
+/** What a write may wait for company, where there is some. */
+const gatherMs = 2;
+
 /**
  * One commit and one sync for everything that was written while the one before was on its way to the disk: a slow disk
  * makes larger batches, not a longer queue. The first attempt runs a batch plainly; only when some work throws is it
@@ -30,11 +33,28 @@ export function createGroupCommit(db: DatabaseSync, wal: WalSync): GroupCommit {
   const begin = db.prepare('BEGIN IMMEDIATE');
   const commit = db.prepare('COMMIT');
   let queue: Waiting[] = [];
-  let scheduled: NodeJS.Immediate | undefined;
+  let scheduled: (() => void) | undefined;
   /** Committed, and being synced: nobody has been told yet. */
   let syncing: readonly Waiting[] | undefined;
+  /** Whether the last commit was of several writes: then more are on their way, and a moment's wait saves a sync. */
+  let crowded = false;
   let closed = false;
   let broken: unknown;
+
+  function schedule(): void {
+    if (scheduled || syncing) return;
+    if (crowded) {
+      const timer = setTimeout(flush, gatherMs);
+      scheduled = () => {
+        clearTimeout(timer);
+      };
+    } else {
+      const immediate = setImmediate(flush);
+      scheduled = () => {
+        clearImmediate(immediate);
+      };
+    }
+  }
 
   function rollback(): void {
     // A full disk or an I/O error has rolled back already.
@@ -81,11 +101,12 @@ export function createGroupCommit(db: DatabaseSync, wal: WalSync): GroupCommit {
   }
 
   function commitWaiting(): readonly Waiting[] {
-    if (scheduled) clearImmediate(scheduled);
+    scheduled?.();
     scheduled = undefined;
     const batch = queue;
     queue = [];
     if (batch.length === 0) return [];
+    crowded = batch.length > 1;
     return together(batch) ? batch : apart(batch);
   }
 
@@ -100,7 +121,7 @@ export function createGroupCommit(db: DatabaseSync, wal: WalSync): GroupCommit {
         if (syncing !== done) return;
         syncing = undefined;
         for (const one of done) one.settle();
-        if (queue.length > 0) flush();
+        if (queue.length > 0) schedule();
       },
       (error: unknown) => {
         if (syncing !== done) return;
@@ -140,7 +161,7 @@ export function createGroupCommit(db: DatabaseSync, wal: WalSync): GroupCommit {
             reject(storeFailure(error));
           },
         });
-        if (!syncing) scheduled ??= setImmediate(flush);
+        schedule();
       });
     },
     close() {
