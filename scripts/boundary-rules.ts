@@ -50,7 +50,7 @@ export const boundaryRules: { forbidden: IRegularForbiddenRuleType[]; options: I
       name: 'observe-only-in-roots',
       severity: 'error',
       comment: 'Everybody else takes base/log.ts and plain callbacks.',
-      from: { path: '^src/', pathNot: '^src/(observe|server|agent|cli)/' },
+      from: { path: '^src/', pathNot: '^src/((observe|server|agent|cli)/|main\.ts$)' },
       to: { path: '^src/observe/' },
     },
     { name: 'src-not-test', severity: 'error', from: { path: '^src/' }, to: { path: '^(test|scripts)/' } },
