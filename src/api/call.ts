@@ -1,43 +1,18 @@
-import type { Metadata, sendUnaryData, ServerUnaryCall } from '@grpc/grpc-js';
+import type { sendUnaryData, ServerUnaryCall } from '@grpc/grpc-js';
 import { SignetError } from '../base/errors.ts';
 import type { ErrorCode } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Credentials } from '../identity/authenticator.ts';
+import { shownBy } from '../sds/shown.ts';
+import type { IdentifiedCall } from '../sds/shown.ts';
 import { credentialsFrom } from './credentials.ts';
 import { checkDecoded } from './proto-service.ts';
 import { toStatus } from './status.ts';
 import type { StatusOf } from './status.ts';
 
-interface PeerCertificate {
-  readonly raw: Buffer;
-}
-
-/** What of a call names its caller. grpc-js calls, unary and streaming, have this shape. */
-export interface IdentifiedCall {
-  readonly metadata: Metadata;
-  getPeer(): string;
-  getAuthContext(): { readonly sslPeerCertificate?: PeerCertificate };
-}
-
-/**
- * The peer's certificate (DER) if TLS verified it, with the intermediates that came along, against the workload trust
- * bundle when the connection began: grpc-js shows none that Node calls unauthorized, and resumption is off, so that no
- * connection inherits another's. It is the leaf alone: more is not shown to a server. Whether it is still good is for
- * identity to say.
- */
-export function peerChainOf(call: Pick<IdentifiedCall, 'getAuthContext'>): readonly Buffer[] {
-  const certificate = call.getAuthContext().sslPeerCertificate;
-  return certificate ? [certificate.raw] : [];
-}
-
-/** Throws UNAUTHENTICATED. A field sent several times is joined, so that no value hides behind another. */
+/** Throws UNAUTHENTICATED. */
 export function credentialsOf(call: IdentifiedCall, audiences: readonly string[]): Credentials {
-  const metadata = new Map<string, string>();
-  for (const key of ['authorization', 'x-signet-instance']) {
-    const values = call.metadata.get(key);
-    if (values.length > 0) metadata.set(key, values.join(', '));
-  }
-  return credentialsFrom({ metadata, peerChain: peerChainOf(call) }, audiences);
+  return credentialsFrom(shownBy(call), audiences);
 }
 
 /** What became of one call, for metrics. */

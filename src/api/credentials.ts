@@ -1,28 +1,23 @@
 import { SignetError } from '../base/errors.ts';
 import type { Credentials } from '../identity/authenticator.ts';
+import type { Shown } from '../sds/secret-source.ts';
 
 /** Real service-account tokens are 1 to 2 KiB. */
 const longestToken = 16 * 1024;
 /** RFC 6750 §2.1. */
 const tokenCharacters = /^[A-Za-z0-9._~+/-]+=*$/;
 
-export interface CallFacts {
-  /** Lower-case keys. A key sent several times has its values joined with a comma. */
-  readonly metadata: ReadonlyMap<string, string>;
-  /** DER, leaf first, only if TLS verified it. */
-  readonly peerChain: readonly Buffer[];
-}
-
 /**
  * What a call shows of itself, for identity to judge. Throws UNAUTHENTICATED if there is an `authorization` that holds no
  * bearer token: a broken token never falls back to the certificate.
  */
-export function credentialsFrom(facts: CallFacts, audiences: readonly string[]): Credentials {
-  const authorization = facts.metadata.get('authorization');
+export function credentialsFrom(shown: Shown, audiences: readonly string[]): Credentials {
+  const authorization = shown.header('authorization');
   return {
     token: authorization === undefined ? undefined : bearerToken(authorization),
-    peerChain: facts.peerChain,
-    instanceHint: facts.metadata.get('x-signet-instance'),
+    // With a token nobody looks at it.
+    peerChain: authorization === undefined ? shown.peerChain() : [],
+    instanceHint: shown.header('x-signet-instance'),
     audiences,
   };
 }

@@ -16,8 +16,11 @@ export interface Authenticator {
   /**
    * Throws UNAUTHENTICATED (opaque), TOKEN_EXPIRED (says when), IDENTITY_SOURCE_UNAVAILABLE, or INVALID_ARGUMENT for an odd hint.
    * A call with a token is judged by the token alone; a certificate counts only without one.
+   *
+   * The caller itself where nothing has to be waited for, which is nearly always: thousands of streams that open at once
+   * do so without a promise or a deadline each.
    */
-  authenticate(credentials: Credentials, signal: AbortSignal): Promise<Caller>;
+  authenticate(credentials: Credentials, signal: AbortSignal): Caller | Promise<Caller>;
   /** Whether what proved this caller would still prove it: credential unexpired, its key still published. */
   stillProved(caller: Caller): boolean;
   /** Called when keys or issuers changed, so that open streams are judged again. Returns how to stop. */

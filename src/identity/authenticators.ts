@@ -7,7 +7,7 @@ import { authenticationFailed } from './authentication-failure.ts';
  */
 export function combineAuthenticators(token: Authenticator, certificate: Authenticator): Authenticator {
   return {
-    async authenticate(credentials, signal) {
+    authenticate(credentials, signal) {
       if (credentials.token !== undefined) return token.authenticate(credentials, signal);
       if (credentials.peerChain.length > 0) return certificate.authenticate(credentials, signal);
       throw authenticationFailed('no-credential', 'neither a token nor a verified client certificate was shown');

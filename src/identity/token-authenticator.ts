@@ -86,6 +86,14 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
     return candidates;
   }
 
+  function verify(jws: CompactJws, candidates: readonly TokenIssuer[], credentials: Credentials, cacheKey: string): Caller {
+    const now = clock.now();
+    const verified = check(jws, candidates, now);
+    const caller = toCaller(verified, credentials, now);
+    cache.set(cacheKey, verified, Math.min(verified.ends, now + longestCachedMs));
+    return caller;
+  }
+
   /** Asks the issuers for a key that none of them has shown yet. */
   async function learnKey(keyId: string, candidates: readonly TokenIssuer[], signal: AbortSignal): Promise<void> {
     const fresh = await Promise.all(candidates.map((issuer) => issuer.keys.refresh(signal)));
@@ -147,22 +155,18 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
   }
 
   return {
-    async authenticate(credentials, signal) {
+    authenticate(credentials, signal) {
       const { token } = credentials;
       if (token === undefined || token === '') throw authenticationFailed('no-credential', 'no token was sent');
       if (token.length > longestToken) throw authenticationFailed('malformed', `the token has ${token.length} characters`);
       const cacheKey = hash('sha256', token, 'base64url');
-      const hit = cache.get(cacheKey, clock.now());
-      if (hit) return toCaller(hit, credentials, clock.now());
+      const now = clock.now();
+      const hit = cache.get(cacheKey, now);
+      if (hit) return toCaller(hit, credentials, now);
       const jws = parseCompactJws(token);
       const candidates = issuersOf(jws);
-      // Nothing is waited for where the key is known, which is nearly always.
-      if (!candidates.some((issuer) => issuer.keys.find(jws.keyId))) await learnKey(jws.keyId, candidates, signal);
-      const now = clock.now();
-      const verified = check(jws, candidates, now);
-      const caller = toCaller(verified, credentials, now);
-      cache.set(cacheKey, verified, Math.min(verified.ends, now + longestCachedMs));
-      return caller;
+      if (candidates.some((issuer) => issuer.keys.find(jws.keyId))) return verify(jws, candidates, credentials, cacheKey);
+      return learnKey(jws.keyId, candidates, signal).then(() => verify(jws, candidates, credentials, cacheKey));
     },
     stillProved(caller) {
       const [kind, issuerId, thumbprint] = caller.provedBy.split(' ');

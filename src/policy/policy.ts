@@ -17,7 +17,14 @@ export interface Grant {
   readonly keyMaxAgeMs: number;
 }
 
+export interface PolicySubject {
+  readonly spiffeId: SpiffeId;
+  readonly issuer: string;
+}
+
 export interface Policy {
   /** Computed at every use, after any cache of tokens. Throws PERMISSION_DENIED or IDENTITY_DENIED. */
-  grant(subject: { readonly spiffeId: SpiffeId; readonly issuer: string }): Grant;
+  grant(subject: PolicySubject): Grant;
+  /** Whether it is granted anything. Throws as `grant` does. */
+  check(subject: PolicySubject): void;
 }

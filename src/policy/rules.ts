@@ -6,7 +6,7 @@ import type { PathMatcher } from '../spiffe/pattern.ts';
 import { compilePattern, patternProblem } from '../spiffe/pattern.ts';
 import { isReservedPath } from '../spiffe/reserved-path.ts';
 import { keyDirectoryProblem } from './key-directory.ts';
-import type { Grant, KeyMode, Policy } from './policy.ts';
+import type { Grant, KeyMode, Policy, PolicySubject } from './policy.ts';
 
 export interface TierRule {
   /** A pattern over the SPIFFE path. */
@@ -108,14 +108,22 @@ export function createPolicy(
   const defaultLife = life(defaults.tier, defaults.backend);
   const defaultKey: KeyGrant = { keyMode: defaults.keyMode, keyDirectories: defaults.keyDirectories, keyMaxAgeMs: defaults.keyMaxAgeMs };
 
+  function pathOfGranted({ spiffeId }: PolicySubject): string {
+    const path = pathOf(spiffeId);
+    if (trustDomainOf(spiffeId) !== context.trustDomain || isReservedPath(path)) {
+      throw new SignetError('PERMISSION_DENIED', 'policy grants this identity nothing');
+    }
+    if (context.denied(spiffeId)) throw new SignetError('IDENTITY_DENIED', 'this identity has been stopped by an operator');
+    return path;
+  }
+
   return {
-    grant({ spiffeId }) {
-      const path = pathOf(spiffeId);
-      if (trustDomainOf(spiffeId) !== context.trustDomain || isReservedPath(path)) {
-        throw new SignetError('PERMISSION_DENIED', 'policy grants this identity nothing');
-      }
-      if (context.denied(spiffeId)) throw new SignetError('IDENTITY_DENIED', 'this identity has been stopped by an operator');
+    grant(subject) {
+      const path = pathOfGranted(subject);
       return { ...firstMatch(lives, path, defaultLife), ...firstMatch(keys, path, defaultKey) };
+    },
+    check(subject) {
+      pathOfGranted(subject);
     },
   };
 }

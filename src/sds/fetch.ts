@@ -3,6 +3,7 @@ import { SignetError } from '../base/errors.ts';
 import { admit } from './admit.ts';
 import { sotwRequest } from './request.ts';
 import { sotwBody, versionOf } from './response.ts';
+import { shownBy } from './shown.ts';
 import type { StreamParts } from './stream.ts';
 import { currentOf, hold, startSubscription } from './subscription.ts';
 import type { Held, SentSecret } from './subscription.ts';
@@ -17,12 +18,12 @@ export type FetchCall = ServerUnaryCall<Buffer, Buffer>;
 export async function fetchSecrets(call: FetchCall, parts: StreamParts): Promise<Buffer> {
   const request = sotwRequest(call.request);
   const gone = new AbortController();
-  const admitting = admit(call, parts);
+  const outcome = admit(shownBy(call), parts);
   call.once('cancelled', () => {
-    admitting.cancel();
+    if ('cancel' in outcome) outcome.cancel();
     gone.abort();
   });
-  const { caller, leave } = await admitting.admitted;
+  const { caller, leave } = 'cancel' in outcome ? await outcome.admitted : outcome;
   try {
     const state = startSubscription(parts.limits);
     for (const name of new Set(request.names)) hold(state, name, (known) => parts.source.lookup(caller, known));

@@ -28,13 +28,18 @@ export interface SecretSource {
   lookup(caller: Caller, name: string): SecretFeed | undefined;
 }
 
+/** What a call shows of its caller. Asked for, not listed: of a call's metadata two or three keys are ever looked at. */
+export interface Shown {
+  /** A metadata value; the key is lower-case. Values sent under one key twice are joined, so that none hides behind another. */
+  header(key: string): string | undefined;
+  /** DER, leaf first, only if TLS verified it. */
+  peerChain(): readonly Buffer[];
+}
+
 /** Who may open and keep a stream; the root wires it to identity and policy. */
 export interface Admission {
-  /** Throws a SignetError. Metadata keys are lower-case. */
-  authenticate(
-    call: { readonly metadata: ReadonlyMap<string, string>; readonly peerChain: readonly Buffer[] },
-    signal: AbortSignal,
-  ): Promise<Caller>;
+  /** The caller itself where nothing has to be waited for. Throws, or rejects with, a SignetError. */
+  authenticate(call: Shown, signal: AbortSignal): Caller | Promise<Caller>;
   /** Undefined while the caller may go on, else why not. Asked again before anything private is sent. */
   refusal(caller: Caller): Error | undefined;
   /** Called when answers of `refusal` may have changed (a key taken out, an identity denied). Returns how to stop. */

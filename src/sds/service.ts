@@ -65,7 +65,7 @@ export function createSdsService(given: SdsParts): SdsService {
     const stream = new SecretStream(lastId, call, protocol, parts);
     streams.set(stream.id, stream);
     if (draining) stream.fail(new SignetError('OVERLOADED', 'the server is stopping'));
-    void stream.open(() => {
+    stream.open(() => {
       streams.delete(stream.id);
       if (streams.size === 0) onEmpty?.();
     });

@@ -7,7 +7,7 @@ import type { Caller } from '../identity/caller.ts';
 import type { Deliveries, StreamInfo } from '../ledger/delivery.ts';
 import { classifyNack } from '../ledger/nack.ts';
 import { admit } from './admit.ts';
-import type { Admitting } from './admit.ts';
+import type { Admitted, Admitting } from './admit.ts';
 import { deliveredOf } from './delivered.ts';
 import { requestCost, spend, streamEnd } from './limits.ts';
 import type { Budget, SdsLimits } from './limits.ts';
@@ -16,6 +16,7 @@ import type { NodeInfo } from './request.ts';
 import { deltaBody, sotwBody, withNonce } from './response.ts';
 import type { Admission, SecretFeed, SecretSource } from './secret-source.ts';
 import type { Sender, SendQueue } from './send-queue.ts';
+import { shownBy } from './shown.ts';
 import { statusOf } from './status.ts';
 import { feedsOf } from './subscription.ts';
 import type { Response, Settled, Subscriptions, SubscriptionState } from './subscription.ts';
@@ -84,7 +85,7 @@ export class SecretStream<Request extends { readonly node: NodeInfo | undefined 
   }
 
   /** Nothing is read before the caller is known: its requests wait in the transport's window. `closed` is called once. */
-  async open(closed: () => void): Promise<void> {
+  open(closed: () => void): void {
     this.call.once('close', () => {
       this.release();
       this.leave?.();
@@ -92,29 +93,43 @@ export class SecretStream<Request extends { readonly node: NodeInfo | undefined 
     });
     if (this.ended) return;
     try {
-      this.admitting = admit(this.call, this.parts);
-      const admitted = await this.admitting.admitted;
-      this.leave = admitted.leave;
-      if (this.hasEnded()) {
-        admitted.leave();
-        return;
+      const outcome = admit(shownBy(this.call), this.parts);
+      if ('caller' in outcome) this.start(outcome);
+      else {
+        this.admitting = outcome;
+        outcome.admitted.then(
+          (admitted) => {
+            this.start(admitted);
+          },
+          (error: unknown) => {
+            this.fail(error);
+          },
+        );
       }
-      this.admitting = undefined;
-      this.caller = admitted.caller;
-      const { clock, heap, limits, random } = this.parts;
-      this.cancelEnd = heap.at(streamEnd(clock.now(), admitted.caller.credentialEnds, limits.maxStreamAgeMs, random), () => {
-        this.end('end of life');
-      });
-      this.call.on('data', (bytes: Buffer) => {
-        this.take(bytes);
-      });
-      // A half-close ends the stream with OK.
-      this.call.once('end', () => {
-        this.end('half-closed by the client');
-      });
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  private start({ caller, leave }: Admitted): void {
+    if (this.ended) {
+      leave();
+      return;
+    }
+    this.leave = leave;
+    this.admitting = undefined;
+    this.caller = caller;
+    const { clock, heap, limits, random } = this.parts;
+    this.cancelEnd = heap.at(streamEnd(clock.now(), caller.credentialEnds, limits.maxStreamAgeMs, random), () => {
+      this.end('end of life');
+    });
+    this.call.on('data', (bytes: Buffer) => {
+      this.take(bytes);
+    });
+    // A half-close ends the stream with OK.
+    this.call.once('end', () => {
+      this.end('half-closed by the client');
+    });
   }
 
   /** Ends with OK, after what was already written. */
@@ -159,11 +174,6 @@ export class SecretStream<Request extends { readonly node: NodeInfo | undefined 
     } catch (error) {
       this.fail(error);
     }
-  }
-
-  /** For after an await, where what was known of `ended` no longer counts. */
-  private hasEnded(): boolean {
-    return this.ended;
   }
 
   private refusalNow(caller: Caller): Error | undefined {

@@ -1,7 +1,8 @@
 import { SignetError } from '../base/errors.ts';
 import type { Authenticator, Credentials } from '../identity/authenticator.ts';
+import type { Caller } from '../identity/caller.ts';
 import type { Policy } from '../policy/policy.ts';
-import type { Admission } from '../sds/secret-source.ts';
+import type { Admission, Shown } from '../sds/secret-source.ts';
 import type { Denials } from './denials.ts';
 
 export interface AdmissionParts {
@@ -11,20 +12,24 @@ export interface AdmissionParts {
   /** Roots come and go: those who came by a certificate are judged by them again. */
   readonly onTrustChange: (listener: () => void) => () => void;
   /** Metadata and the verified TLS peer to credentials; undefined token where none was shown. */
-  readonly credentials: (call: { readonly metadata: ReadonlyMap<string, string>; readonly peerChain: readonly Buffer[] }) => Credentials;
+  readonly credentials: (call: Shown) => Credentials;
 }
 
 /** Who may open and keep an SDS stream: proved, still proved, and still allowed. */
 export function createAdmission({ authenticator, policy, denials, onTrustChange, credentials }: AdmissionParts): Admission {
+  function admitted(caller: Caller): Caller {
+    policy.check(caller);
+    return caller;
+  }
+
   return {
-    async authenticate(call, signal) {
-      const caller = await authenticator.authenticate(credentials(call), signal);
-      policy.grant(caller);
-      return caller;
+    authenticate(call, signal) {
+      const caller = authenticator.authenticate(credentials(call), signal);
+      return caller instanceof Promise ? caller.then(admitted) : admitted(caller);
     },
     refusal(caller) {
       try {
-        policy.grant(caller);
+        policy.check(caller);
       } catch (error) {
         return SignetError.from(error);
       }

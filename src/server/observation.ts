@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import { SignetError } from '../base/errors.ts';
 import { failureReason } from '../identity/authentication-failure.ts';
 import type { Authenticator } from '../identity/authenticator.ts';
+import type { Caller } from '../identity/caller.ts';
 import type { CertificateEvent, InstanceView } from '../issuance/instance-entry.ts';
 import type { Issuer } from '../issuance/issuer.ts';
 import type { Deliveries } from '../ledger/delivery.ts';
@@ -46,19 +47,28 @@ export function createObservation(metrics: Metrics, clock: Clock): Observation {
       },
     }),
 
-    authenticating: (authenticator) => ({
-      ...authenticator,
-      async authenticate(credentials, signal) {
-        try {
-          const caller = await authenticator.authenticate(credentials, signal);
-          metrics.authenticated(caller.authenticatedBy);
-          return caller;
-        } catch (error) {
-          metrics.authenticationFailed(failureReason(error) ?? SignetError.from(error).code);
-          throw error;
-        }
-      },
-    }),
+    authenticating: (authenticator) => {
+      const counted = (caller: Caller): Caller => {
+        metrics.authenticated(caller.authenticatedBy);
+        return caller;
+      };
+      const refused = (error: unknown): never => {
+        metrics.authenticationFailed(failureReason(error) ?? SignetError.from(error).code);
+        throw error;
+      };
+      return {
+        ...authenticator,
+        authenticate(credentials, signal) {
+          let outcome: Caller | Promise<Caller>;
+          try {
+            outcome = authenticator.authenticate(credentials, signal);
+          } catch (error) {
+            return refused(error);
+          }
+          return outcome instanceof Promise ? outcome.then(counted, refused) : counted(outcome);
+        },
+      };
+    },
 
     delivering: (ledger) => ({
       opened: ledger.opened,

@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import * as tls from 'node:tls';
 import * as grpc from '@grpc/grpc-js';
-import { peerChainOf } from '../../src/api/call.ts';
+import { peerChainOf } from '../../src/sds/shown.ts';
 import { connectionGraceFor, openGrpcListener } from '../../src/server/grpc-listener.ts';
 import type { GrpcLimits, GrpcListener } from '../../src/server/grpc-listener.ts';
 import { silentLog } from '../support/silent-log.ts';

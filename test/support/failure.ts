@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { SignetError } from '../../src/base/errors.ts';
 
-/** The SignetError that this work is refused with; it is an error if it isn't. */
-export async function failureOf(work: Promise<unknown>): Promise<SignetError> {
+/** The SignetError that this work is refused with, at once or later; it is an error if it isn't. */
+export async function failureOf(work: Promise<unknown> | (() => unknown)): Promise<SignetError> {
   try {
-    await work;
+    await (typeof work === 'function' ? work() : work);
   } catch (error) {
     assert.ok(error instanceof SignetError, String(error));
     return error;

@@ -5,7 +5,7 @@ import { credentialsFrom } from '../../../src/api/credentials.ts';
 import { SignetError } from '../../../src/base/errors.ts';
 
 function tokenOf(authorization: string): string | undefined {
-  return credentialsFrom({ metadata: new Map([['authorization', authorization]]), peerChain: [] }, []).token;
+  return credentialsFrom({ header: (key) => (key === 'authorization' ? authorization : undefined), peerChain: () => [] }, []).token;
 }
 
 function refused(authorization: string): void {
@@ -52,17 +52,20 @@ describe('a token in authorization', () => {
   });
 
   it('that is broken is refused, although there is a certificate too', () => {
-    const facts = { metadata: new Map([['authorization', 'Bearer !']]), peerChain: [Buffer.from('certificate')] };
-    assert.throws(() => credentialsFrom(facts, []), { code: 'UNAUTHENTICATED' });
+    const shown = { header: () => 'Bearer !', peerChain: () => [Buffer.from('certificate')] };
+    assert.throws(() => credentialsFrom(shown, []), { code: 'UNAUTHENTICATED' });
   });
 });
 
 it('without authorization there is a certificate and a hint, or nothing', () => {
   const peerChain = [Buffer.from('certificate')];
-  assert.deepEqual(credentialsFrom({ metadata: new Map([['x-signet-instance', 'a']]), peerChain }, ['signet']), {
-    token: undefined,
-    peerChain,
-    instanceHint: 'a',
-    audiences: ['signet'],
-  });
+  assert.deepEqual(
+    credentialsFrom({ header: (key) => (key === 'x-signet-instance' ? 'a' : undefined), peerChain: () => peerChain }, ['signet']),
+    {
+      token: undefined,
+      peerChain,
+      instanceHint: 'a',
+      audiences: ['signet'],
+    },
+  );
 });

@@ -51,7 +51,7 @@ function world(records: readonly Issued[], options: Partial<CertificateAuthentic
   });
   const show = (chain: readonly Buffer[]) => authenticator.authenticate(withToken(undefined, { peerChain: chain }), noHurry);
   const reason = async (chain: readonly Buffer[]) => {
-    const failure = await failureOf(show(chain));
+    const failure = await failureOf(() => show(chain));
     assert.deepEqual([failure.code, failure.message], ['UNAUTHENTICATED', 'authentication failed']);
     return failureReason(failure);
   };
@@ -189,7 +189,7 @@ describe('a certificate that proves nothing', () => {
   it("can not be looked up: that is our fault, not the bearer's", async () => {
     const issued = await issue();
     const { show } = world([], { issued: () => Promise.reject(new Error('disk')) });
-    assert.equal((await failureOf(show(issued.chain))).code, 'IDENTITY_SOURCE_UNAVAILABLE');
+    assert.equal((await failureOf(() => show(issued.chain))).code, 'IDENTITY_SOURCE_UNAVAILABLE');
   });
 });
 
@@ -206,8 +206,8 @@ describe('both ways together', () => {
     assert.equal((await authenticate(good, issued.chain)).spiffeId, 'spiffe://example.org/ns/shop/sa/api');
     assert.equal((await authenticate(undefined, issued.chain)).spiffeId, web);
     for (const token of ['', 'bad', good.slice(0, -4)])
-      assert.equal((await failureOf(authenticate(token, issued.chain))).code, 'UNAUTHENTICATED');
-    assert.equal(failureReason(await failureOf(authenticate(undefined, []))), 'no-credential');
+      assert.equal((await failureOf(() => authenticate(token, issued.chain))).code, 'UNAUTHENTICATED');
+    assert.equal(failureReason(await failureOf(() => authenticate(undefined, []))), 'no-credential');
   });
 
   it('ask the one that proved a caller whether it still would', async () => {

@@ -110,7 +110,7 @@ describe('keys from a URL', () => {
         [true, true],
       ],
     );
-    assert.equal(failureReason(await failureOf(world.authenticator.authenticate(token, noHurry))), 'unknown-key');
+    assert.equal(failureReason(await failureOf(() => world.authenticator.authenticate(token, noHurry))), 'unknown-key');
     stop();
     server.answers.set('/keys', json(keySet()));
     world.clock.advance(floorMs);
@@ -146,7 +146,9 @@ describe('keys from a URL', () => {
     await server[Symbol.asyncDispose]();
     const key = ecKey();
     const world = worldOf({ keys: { jwks: url } });
-    const failure = await failureOf(world.authenticator.authenticate(withToken(signToken(key, podClaims(world.clock.now()))), noHurry));
+    const failure = await failureOf(() =>
+      world.authenticator.authenticate(withToken(signToken(key, podClaims(world.clock.now()))), noHurry),
+    );
     assert.equal(failure.code, 'IDENTITY_SOURCE_UNAVAILABLE');
     assert.ok(world.log.lines.some(({ level, message }) => level === 'warn' && message.includes('can not be read')));
   });
@@ -230,10 +232,10 @@ describe('a source of keys that misbehaves', () => {
       const key = ecKey();
       const token = withToken(signToken(key, podClaims(world.clock.now())));
       assert.equal(
-        (await failureOf(world.authenticator.authenticate(token, AbortSignal.abort(new DOMException('gone', 'AbortError'))))).code,
+        (await failureOf(() => world.authenticator.authenticate(token, AbortSignal.abort(new DOMException('gone', 'AbortError'))))).code,
         'CANCELLED',
       );
-      assert.equal((await failureOf(world.authenticator.authenticate(token, AbortSignal.timeout(30)))).code, 'DEADLINE_EXCEEDED');
+      assert.equal((await failureOf(() => world.authenticator.authenticate(token, AbortSignal.timeout(30)))).code, 'DEADLINE_EXCEEDED');
       assert.equal(await outcome(world, key), 'IDENTITY_SOURCE_UNAVAILABLE');
       assert.equal(asked(server, '/keys'), 1);
     });

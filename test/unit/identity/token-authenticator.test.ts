@@ -14,7 +14,7 @@ import { kubernetesIssuer, noHurry, tokenWorld, withToken } from '../../support/
 import type { TokenWorld } from '../../support/token-world.ts';
 
 const reasonFor = async (world: TokenWorld, token: string | undefined, fields?: Partial<Credentials>) => {
-  const error = await failureOf(world.authenticator.authenticate(withToken(token, fields), noHurry));
+  const error = await failureOf(() => world.authenticator.authenticate(withToken(token, fields), noHurry));
   assert.equal(error.code, 'UNAUTHENTICATED');
   assert.equal(error.message, 'authentication failed');
   return failureReason(error);
@@ -58,7 +58,7 @@ describe('a good token', () => {
       await world.authenticator.authenticate(withToken(token), noHurry);
       world.clock.advance(1);
       assert.equal(world.authenticator.stillProved(caller), false);
-      const error = await failureOf(world.authenticator.authenticate(withToken(token), noHurry));
+      const error = await failureOf(() => world.authenticator.authenticate(withToken(token), noHurry));
       assert.equal(error.code, 'TOKEN_EXPIRED');
       assert.equal(error.message, `the token expired at ${new Date(caller.credentialEnds).toISOString()}`);
       assert.equal(failureReason(error), 'expired');
@@ -133,12 +133,12 @@ describe('a bad token', () => {
 
   it('is told that it expired only if it is genuine', async () => {
     const expired = { ...good, exp: seconds - 1, iat: seconds - 3600, nbf: seconds - 3600 };
-    const error = await failureOf(world.authenticator.authenticate(withToken(signToken(world.key, expired)), noHurry));
+    const error = await failureOf(() => world.authenticator.authenticate(withToken(signToken(world.key, expired)), noHurry));
     assert.equal(error.code, 'TOKEN_EXPIRED');
     assert.equal(await reasonFor(world, signToken(stranger, expired)), 'bad-signature');
     const long = signToken(world.key, { ...expired, exp: 0, iat: 0, nbf: 0 });
     assert.equal(
-      (await failureOf(world.authenticator.authenticate(withToken(long), noHurry))).message,
+      (await failureOf(() => world.authenticator.authenticate(withToken(long), noHurry))).message,
       'the token expired at 1970-01-01T00:00:00.000Z',
     );
   });
@@ -149,7 +149,7 @@ describe('a bad token', () => {
       fc.asyncProperty(token, fc.nat(), async (text, at) => {
         const broken = text.slice(0, at % text.length) + '!' + text.slice(at % text.length);
         for (const shown of [text, broken]) {
-          const error = await failureOf(world.authenticator.authenticate(withToken(shown), noHurry));
+          const error = await failureOf(() => world.authenticator.authenticate(withToken(shown), noHurry));
           const told = `${error.message} ${String(error.cause)} ${String(error.stack)} ${JSON.stringify(error)}`;
           for (const piece of shown.split('.')) if (piece.length > 20) assert.ok(!told.includes(piece.slice(0, 20)));
         }
@@ -164,7 +164,7 @@ describe('a bad token', () => {
       fc.asyncProperty(fc.nat(genuine.length - 1), fc.constantFrom('A', 'B', '-', '.', '=', ''), async (at, letter) => {
         const mutated = genuine.slice(0, at) + letter + genuine.slice(at + 1);
         fc.pre(mutated !== genuine);
-        assert.equal((await failureOf(world.authenticator.authenticate(withToken(mutated), noHurry))).code, 'UNAUTHENTICATED');
+        assert.equal((await failureOf(() => world.authenticator.authenticate(withToken(mutated), noHurry))).code, 'UNAUTHENTICATED');
       }),
       { numRuns: 500 },
     );
@@ -206,7 +206,7 @@ describe('instances', () => {
     assert.equal((await withHint('vm-1')).instance, 'hint:vm-1');
     assert.equal((await withHint('vm-2')).instance, 'hint:vm-2');
     assert.equal((await withHint(undefined)).instance, undefined);
-    assert.equal((await failureOf(withHint('pod:1'))).code, 'INVALID_ARGUMENT');
+    assert.equal((await failureOf(() => withHint('pod:1'))).code, 'INVALID_ARGUMENT');
   });
 });
 

@@ -143,7 +143,7 @@ describe('admission to a stream', () => {
         trustListeners.add(listener);
         return () => trustListeners.delete(listener);
       },
-      credentials: ({ metadata }) => ({ token: metadata.get('authorization'), peerChain: [], instanceHint: undefined, audiences: [] }),
+      credentials: (call) => ({ token: call.header('authorization'), peerChain: [], instanceHint: undefined, audiences: [] }),
     });
     return {
       admission,
@@ -156,15 +156,15 @@ describe('admission to a stream', () => {
       },
     };
   }
-  const shown = (token: string) => ({ metadata: new Map([['authorization', token]]), peerChain: [] });
+  const shown = (token: string) => ({ header: () => token, peerChain: () => [] });
   const noHurry = new AbortController().signal;
 
   it('is for who proves itself and is not denied', async () => {
     const { admission, denied } = world();
     assert.equal(await admission.authenticate(shown('good'), noHurry), caller);
-    assert.equal((await failureOf(admission.authenticate(shown('bad'), noHurry))).code, 'UNAUTHENTICATED');
+    assert.equal((await failureOf(() => admission.authenticate(shown('bad'), noHurry))).code, 'UNAUTHENTICATED');
     denied.add(web);
-    assert.equal((await failureOf(admission.authenticate(shown('good'), noHurry))).code, 'IDENTITY_DENIED');
+    assert.equal((await failureOf(() => admission.authenticate(shown('good'), noHurry))).code, 'IDENTITY_DENIED');
   });
 
   it('is judged again: a denial says so, a credential that no longer proves anything says no more', () => {
