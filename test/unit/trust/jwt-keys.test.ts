@@ -6,6 +6,8 @@ import type { JSONWebKeySet } from 'jose';
 import { SignetError } from '../../../src/base/errors.ts';
 import { keySealFromKey, newKeyEncryptionKey } from '../../../src/ca/key-seal.ts';
 import { parseTrustDomain } from '../../../src/spiffe/id.ts';
+import { advance, publishedKeys } from '../../../src/trust/jwt-key-ring.ts';
+import type { JwtKeyRing, JwtSealedKey } from '../../../src/trust/jwt-key-ring.ts';
 import { bundleJwks, oidcJwks } from '../../../src/trust/jwk-documents.ts';
 import { failureOf } from '../../support/failure.ts';
 import { hint, jwtKeyWorld, settings } from '../../support/jwt-key-world.ts';
@@ -200,6 +202,45 @@ describe('the signing keys of JWT-SVIDs', () => {
       world.documents.set(name, { epoch: 1, value });
       assert.equal((await failureOf(world.open())).code, 'STORE_CORRUPT');
     }
+  });
+});
+
+describe('the ring of keys, as a function of time', () => {
+  const ringSettings = { ...settings, leadMs: 6 * hint };
+  let made = 0;
+  const makeKey = (): JwtSealedKey => ({ keyId: String(made++), x: '', y: '', sealed: Buffer.alloc(0) });
+  /** Lets a life and more go by, steadily. */
+  function lived(before: JwtKeyRing | undefined, from: number): { ring: JwtKeyRing; now: number } {
+    let ring = before;
+    let now = from;
+    for (; now < from + 1.5 * life; now += hint) ring = advance(ring, { now, steadySince: from }, ringSettings, makeKey);
+    assert.ok(ring);
+    return { ring, now };
+  }
+
+  it('is the same object while nothing is due', () => {
+    const ring = advance(undefined, { now: 0, steadySince: 0 }, ringSettings, makeKey);
+    for (const now of [0, 1, life / 2 - 1]) assert.equal(advance(ring, { now, steadySince: 0 }, ringSettings, makeKey), ring);
+  });
+
+  it('of a clock that jumps to and fro keeps a bounded number of keys, drops none early, and gets rid of them all', () => {
+    let { ring, now } = lived(undefined, 0);
+    for (let jumps = 0; jumps < 40; jumps++) {
+      // Each less far than the one before, whose tokens are still in force then.
+      const far = (1000 - 10 * jumps) * life;
+      const ahead = lived(ring, now + far);
+      const back = lived(ahead.ring, ahead.now - far);
+      for (const { key, publishedUntil } of ring.retired) {
+        const kept = publishedKeys(back.ring).some(({ keyId }) => keyId === key.keyId);
+        assert.ok(kept || publishedUntil <= ahead.now, 'no key goes before its time');
+      }
+      ({ ring, now } = back);
+      assert.ok(publishedKeys(ring).length <= 18);
+    }
+    assert.ok(ring.retired.length > 10, 'keys of many futures are held');
+    const { ring: later } = lived(ring, now + 2000 * life);
+    assert.ok(publishedKeys(later).length <= 3);
+    assert.notEqual(later.active.key.keyId, ring.active.key.keyId, 'and the change of keys goes on');
   });
 });
 
