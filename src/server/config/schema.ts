@@ -16,7 +16,9 @@ const listen = z.strictObject({
   grpc: address().prefault(defaults.listen.grpc).describe('Where SDS, the CSR APIs and gRPC health are served, over TLS.'),
   http: address()
     .prefault(defaults.listen.http)
-    .describe('Where /metrics, /healthz and /readyz are served, without TLS. Keep it on loopback or behind a network policy.'),
+    .describe(
+      'Where /metrics, /healthz and /readyz are served, and with `jwt.issuer` its OpenID documents, without TLS. Keep it on loopback or behind a network policy.',
+    ),
   admin: path()
     .optional()
     .describe(
