@@ -1,6 +1,6 @@
 import type { JwtPublicKey } from './jwt-key-ring.ts';
 
-/** For SPIFFE clients: a bundle's JWT half (SPIFFE Trust Domain and Bundle §4.2.3). */
+/** For SPIFFE clients: a bundle's JWT half (SPIFFE Trust Domain and Bundle §4.2.2). */
 export function bundleJwks(keys: readonly JwtPublicKey[]): string {
   return JSON.stringify({ keys: keys.map((key) => ({ ...jwk(key), use: 'jwt-svid' })) });
 }

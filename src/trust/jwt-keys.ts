@@ -59,7 +59,7 @@ export interface JwtKeysDeps {
   readonly storeTimeoutMs?: number;
 }
 
-/** Clients ask once in a hint, and five chances to learn of a key are enough (SPIFFE Federation §5.2.1); one more is for our own slack. */
+/** Clients ask once in a hint, and five chances to learn of a key are enough (SPIFFE Federation: three to five); one more is for our own slack. */
 export const hintsAhead = 6;
 const documentName = 'jwt-signing-keys';
 const longestPollMs = 30_000;
