@@ -37,6 +37,7 @@ import { openDenials } from './denials.ts';
 import { connectionGraceFor, openGrpcListener } from './grpc-listener.ts';
 import { openHttpListener } from './http-listener.ts';
 import { openIdentity } from './identity.ts';
+import { openJwt } from './jwt.ts';
 import { openKnownIntermediates } from './known-intermediates.ts';
 import { createObservation } from './observation.ts';
 import { createReadiness, reportHealth } from './readiness.ts';
@@ -120,6 +121,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
 
   // From request to certificate, and again at half-life.
   const recorder = createRecorder(store);
+  const newestIssuedAt = await store.issued.newest();
   const intermediates = await openKnownIntermediates(store.trust, log);
   const signing = intermediates.learning(
     createIssuer({
@@ -128,7 +130,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
       anchors: trust.current,
       recorder,
       everIssued: ({ spiffeId, instance }) => store.issued.any(spiffeId, instance),
-      newestIssuedAt: await store.issued.newest(),
+      newestIssuedAt,
       clock,
       random,
       log,
@@ -139,6 +141,19 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     }),
   );
   const issuer = observation.issuing(signing);
+  const jwt = await openJwt({
+    config,
+    trustDomain,
+    state: store.trust,
+    seal,
+    policy,
+    recorder,
+    newestIssuedAt,
+    onIssued: observation.jwtSvidIssued,
+    clock,
+    log,
+  });
+  closing.add('JWT signing keys', jwt.close);
   const bindings = createBindings({ store: store.bindings, issued: store.issued, policy, recorder, clock, log });
   const certificates = createInstanceCertificates({ issuer, bindings, policy, clock, log });
   closing.add('certificates', certificates.close);
@@ -180,7 +195,13 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   const shell: CallShell = { log, timeoutMs: config.limits.requestTimeout, observe: observation.call };
   const askAuthorities = createAuthorityHealth(authorities.values(), clock);
   const readiness = createReadiness(issuer, askAuthorities, config.ca.default);
-  observation.watch({ ledger, certificates, trustGeneration: () => trust.current().generation, ready: () => readiness().ready });
+  observation.watch({
+    ledger,
+    certificates,
+    trustGeneration: () => trust.current().generation,
+    ready: () => readiness().ready,
+    jwtKeys: jwt.keys,
+  });
   const health = createHealth(shell, [
     'envoy.service.secret.v3.SecretDiscoveryService',
     'istio.v1.auth.IstioCertificateService',
@@ -200,6 +221,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     audiences: identity.audiences.signet,
     sign: issuer.issue,
     bind: bindings.bind,
+    jwt: jwt.api,
   });
   const admin = adminService({
     ...shell,
@@ -216,6 +238,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     dueAt: renewer.dueAt,
     authorities: askAuthorities,
     issued: store.issued,
+    jwtKeys: jwt.keys,
     bindings: { list: bindings.list, unbind: bindings.unbind },
     renew: certificates.renew,
     denials: {
@@ -228,7 +251,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     },
   });
 
-  const http = await openHttpListener({ ...splitAddress(config.listen.http), log, metrics: metrics.page, readiness });
+  const http = await openHttpListener({ ...splitAddress(config.listen.http), log, metrics: metrics.page, readiness, pages: jwt.pages });
   closing.add('http', http.close);
   const adminListener = await openAdminListener({ path: config.listen.admin, register: admin.register });
   closing.add('admin', async () => {
