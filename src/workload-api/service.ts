@@ -37,7 +37,7 @@ export const defaultWorkloadApiLimits: WorkloadApiLimits = {
   maxStreams: 1000,
   maxCalls: 100,
   callTimeoutMs: 10_000,
-  maxAudiences: 32,
+  maxAudiences: 16,
   maxAudienceLength: 2048,
 };
 

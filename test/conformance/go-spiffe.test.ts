@@ -30,8 +30,8 @@ describe('go-spiffe', () => {
     assert.deepEqual(first['bundles'], { [td]: 1, [partner.name]: 1 });
     assert.deepEqual((await client.line('bundles', ({ event }) => event === 'x509 bundles'))['bundles'], { [td]: 1, [partner.name]: 1 });
     assert.deepEqual((await client.line('keys', ({ event }) => event === 'jwt bundles'))['keys'], {
-      [td]: ['test.example-1'],
-      [partner.name]: ['partner.example-1'],
+      [td]: [world.trustDomain.jwtKey.keyId],
+      [partner.name]: [partner.jwtKey.keyId],
     });
 
     const state = await world.rotate();

@@ -1,10 +1,13 @@
 import { mkdir } from 'node:fs/promises';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
-import { exportJWK, generateKeyPair as generateJwtKey, SignJWT } from 'jose';
-import type { CryptoKey, JWK, JWTPayload } from 'jose';
+import { SignJWT } from 'jose';
+import type { JWK, JWTPayload } from 'jose';
 import { systemClock } from '../../src/base/clock.ts';
 import { SignetError } from '../../src/base/errors.ts';
+import { keySealFromKey, newKeyEncryptionKey } from '../../src/ca/key-seal.ts';
 import { parseSpiffeId } from '../../src/spiffe/id.ts';
+import { bundleJwks } from '../../src/trust/jwk-documents.ts';
+import { makeJwtKey, openJwtKey, signCompact } from '../../src/trust/jwt-key.ts';
 import { generateKeyPair } from '../../src/x509/keys.ts';
 import { createWorkloadApi } from '../../src/workload-api/service.ts';
 import type { WorkloadApiLimits, WorkloadApiService } from '../../src/workload-api/service.ts';
@@ -15,7 +18,7 @@ import { recordingLog } from './recording-log.ts';
 import type { RecordingLog } from './recording-log.ts';
 import { tempFolder } from './temp.ts';
 
-/** A trust domain in memory: a CA with real certificates, and the keys of its JWT-SVIDs. */
+/** A trust domain in memory: a CA with real certificates, and the server's own signing of JWT-SVIDs. */
 export interface TestTrustDomain {
   /** `spiffe://td`. */
   readonly name: string;
@@ -24,21 +27,25 @@ export interface TestTrustDomain {
   svid(path: string, options?: { readonly hint?: string; readonly lifeMs?: number }): Promise<X509Svid>;
   /** The JWK set, as published. */
   readonly jwks: string;
+  /** As the server signs it, unless it is to have another header. */
   token(claims: JWTPayload, header?: { readonly alg?: string; readonly kid?: string; readonly typ?: string }): Promise<string>;
-  readonly jwtKey: { readonly keyId: string; readonly privateKey: CryptoKey; readonly jwk: JWK };
+  readonly jwtKey: { readonly keyId: string; readonly jwk: JWK };
 }
 
 export async function testTrustDomain(domain: string): Promise<TestTrustDomain> {
   const name = `spiffe://${domain}`;
   const authority = await fakeAuthority({ clock: systemClock, name: domain });
-  const { privateKey, publicKey } = await generateJwtKey('ES256', { extractable: true });
-  const keyId = `${domain}-1`;
-  const jwk: JWK = { ...(await exportJWK(publicKey)), kid: keyId, use: 'jwt-svid' };
+  const seal = keySealFromKey(newKeyEncryptionKey());
+  const key = makeJwtKey(seal);
+  const privateKey = openJwtKey(seal, key);
+  const { keyId } = key;
+  const jwks = bundleJwks([key]);
+  const [jwk] = (JSON.parse(jwks) as { keys: readonly [JWK] }).keys;
   return {
     name,
     authority,
-    jwks: JSON.stringify({ keys: [jwk] }),
-    jwtKey: { keyId, privateKey, jwk },
+    jwks,
+    jwtKey: { keyId, jwk },
     async svid(path, { hint = '', lifeMs = 3_600_000 } = {}) {
       const key = generateKeyPair();
       const spiffeId = parseSpiffeId(`${name}${path}`);
@@ -53,8 +60,10 @@ export async function testTrustDomain(domain: string): Promise<TestTrustDomain> 
       );
       return { spiffeId, chain: certificates, keyPkcs8: key.privateKey.export({ type: 'pkcs8', format: 'der' }), hint };
     },
-    token: (claims, header = {}) =>
-      new SignJWT(claims).setProtectedHeader({ alg: 'ES256', kid: keyId, typ: 'JWT', ...header }).sign(privateKey),
+    async token(claims, header) {
+      if (!header) return signCompact(privateKey, keyId, claims);
+      return new SignJWT(claims).setProtectedHeader({ alg: 'ES256', kid: keyId, typ: 'JWT', ...header }).sign(privateKey);
+    },
   };
 }
 
