@@ -112,15 +112,19 @@ export function createWorkloadApi({ source, clock, log, limits: given }: Workloa
   }
 
   function unary(method: string, answer: (request: Buffer, signal: AbortSignal) => Promise<Buffer>) {
+    async function work(call: UnaryCall, signal: AbortSignal): Promise<Buffer> {
+      checkSecurityHeader(call.metadata);
+      if (calls > limits.maxCalls) throw new SignetError('RATE_LIMITED', 'too many calls of this workload are under way');
+      return abortable(answer(call.request, signal), signal);
+    }
+
     return (call: UnaryCall, callback: sendUnaryData<Buffer>): void => {
       const gone = new AbortController();
       call.once('cancelled', () => {
         gone.abort(new SignetError('CANCELLED', 'the call was cancelled'));
       });
-      const signal = deadlineSignal(limits.callTimeoutMs, gone.signal);
       calls++;
-      admitted(call)
-        .then(() => abortable(answer(call.request, signal), signal))
+      work(call, deadlineSignal(limits.callTimeoutMs, gone.signal))
         .then(
           (response) => {
             callback(null, response);
@@ -133,12 +137,6 @@ export function createWorkloadApi({ source, clock, log, limits: given }: Workloa
         )
         .finally(() => calls--);
     };
-  }
-
-  // eslint-disable-next-line @typescript-eslint/require-await -- so that what it throws is a rejection
-  async function admitted(call: UnaryCall): Promise<void> {
-    checkSecurityHeader(call.metadata);
-    if (calls > limits.maxCalls) throw new SignetError('RATE_LIMITED', 'too many calls of this workload are under way');
   }
 
   async function fetchJwtSvid(bytes: Buffer, signal: AbortSignal): Promise<Buffer> {
