@@ -18,6 +18,8 @@ process.on('message', (next: AuthorityState) => {
 function unreliable(authority: Authority): Authority {
   return {
     ...authority,
+    // It may hang, so that it is no longer one that signs within this turn of the loop.
+    capabilities: { ...authority.capabilities, builtHere: false },
     async sign(request, signal): Promise<SignedChain> {
       if (state === 'fails') throw new SignetError('AUTHORITY_UNAVAILABLE', 'the CA is away');
       if (state === 'hangs') {
