@@ -5,6 +5,7 @@ import type { Log } from '../base/log.ts';
 import type { Authority, SignedChain, SigningRequest } from '../ca/authority.ts';
 import { bearerKey } from '../identity/caller.ts';
 import type { Bearer, Caller } from '../identity/caller.ts';
+import { backendOf } from '../policy/policy.ts';
 import type { Grant, Policy } from '../policy/policy.ts';
 import type { Binding, IssuedRecord } from '../store/store.ts';
 import { checkIssued } from '../x509/chain.ts';
@@ -23,7 +24,14 @@ import { withSigningDeadline } from './signing-deadline.ts';
  * hold an earlier one, so that it goes before what newcomers ask for.
  */
 export type IssueRequest =
-  | { readonly mode: 'signed'; readonly caller: Caller; readonly csr: Buffer | string; readonly requestedTtlMs?: number | undefined }
+  | {
+      readonly mode: 'signed';
+      readonly caller: Caller;
+      readonly csr: Buffer | string;
+      readonly requestedTtlMs?: number | undefined;
+      /** A CA backend picked by name, where policy lets it be. */
+      readonly backend?: string | undefined;
+    }
   | { readonly mode: 'server'; readonly caller: Caller; readonly key: KeyPair; readonly renewal?: boolean }
   | { readonly mode: 'csr'; readonly caller: Caller; readonly bound: Binding; readonly renewal?: boolean };
 
@@ -100,20 +108,28 @@ export function createIssuer(deps: IssuerDeps): Issuer {
     if (newest - now > longestBehindMs) throw clockBehind(newest - now);
     const grant = policy.grant(caller);
     checkMode(request, grant);
+    const backend = backendOf(grant, request.mode === 'signed' ? request.backend : undefined);
     const renewal = request.mode !== 'signed' && request.renewal === true;
     gate.charge(caller.spiffeId, now, renewal);
-    const turn = gate.enter(grant.authority, caller.spiffeId, renewal, signal);
+    const turn = gate.enter(backend, caller.spiffeId, renewal, signal);
     if (turn) await turn;
     try {
-      return await make(request, grant, subjectOf(request), turn ? clock.now() : now, signal);
+      return await make(request, grant, backend, subjectOf(request), turn ? clock.now() : now, signal);
     } finally {
-      gate.leave(grant.authority);
+      gate.leave(backend);
     }
   }
 
-  async function make(request: IssueRequest, grant: Grant, subject: Subject, now: number, signal: AbortSignal): Promise<Issued> {
+  async function make(
+    request: IssueRequest,
+    grant: Grant,
+    backend: string,
+    subject: Subject,
+    now: number,
+    signal: AbortSignal,
+  ): Promise<Issued> {
     const { caller } = request;
-    const authority = deps.authorities.get(grant.authority);
+    const authority = deps.authorities.get(backend);
     if (!authority) throw new SignetError('AUTHORITY_MISCONFIGURED', 'policy names a CA backend that is not configured');
     const bearer: Bearer = { spiffeId: caller.spiffeId, instance: caller.instance ?? '' };
     const bearerName = bearerKey(bearer);

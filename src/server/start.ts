@@ -6,6 +6,7 @@ import type { CallShell } from '../api/call.ts';
 import { certificateService } from '../api/certificate-service.ts';
 import { credentialsFrom } from '../api/credentials.ts';
 import { createHealth } from '../api/health.ts';
+import { createImpersonation } from '../api/impersonation.ts';
 import { istioCaService } from '../api/istio-ca.ts';
 import { systemClock } from '../base/clock.ts';
 import { deadlineSignal } from '../base/deadline.ts';
@@ -212,13 +213,27 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     'istio.v1.auth.IstioCertificateService',
     'signet.v1.CertificateService',
   ]);
+  if (config.policy.trustedNodeAccounts.length > 0) {
+    log.warn(
+      { accounts: config.policy.trustedNodeAccounts },
+      'policy.trustedNodeAccounts has no effect: nothing here knows which pods run on a node, so node proxies get no certificates for others',
+    );
+  }
   const istio = istioCaService({
     ...shell,
     authenticate: authenticator.authenticate,
     audiences: identity.audiences.istio,
     sign: issuer.issue,
     hasAuthority: (name) => authorities.has(name),
-    authorityFor: (caller) => policy.grant(caller).authority,
+    impersonation: createImpersonation({
+      trustDomain,
+      nodeAccounts: new Set(config.policy.trustedNodeAccounts),
+      pods: undefined,
+      mayMake: identity.tokens.allows,
+      allowed: policy.grant,
+      append: recorder.audit,
+      clock,
+    }),
   });
   const workloads = certificateService({
     ...shell,

@@ -91,7 +91,10 @@ export async function issuingWorld(options: WorldOptions = {}): Promise<IssuingW
   const policy = createPolicy(
     {
       tiers: { standard: options.tierMs ?? 24 * hourMs },
-      rules: [{ match: '/ns/shop/sa/other-*', backend: 'other' }],
+      rules: [
+        { match: '/ns/shop/sa/other-*', backend: 'other' },
+        { match: '/ns/shop/sa/picky', certSigners: ['other'] },
+      ],
       keyModes: [],
       defaults: {
         tier: 'standard',

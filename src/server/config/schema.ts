@@ -3,7 +3,7 @@ import { pointerProblem } from '../../identity/json-pointer.ts';
 import { jwsAlgorithms } from '../../identity/jws-algorithm.ts';
 import { templateProblem } from '../../identity/path-template.ts';
 import { keyDirectoryProblem } from '../../policy/key-directory.ts';
-import { isTrustDomain } from '../../spiffe/id.ts';
+import { isTrustDomain, pathProblem } from '../../spiffe/id.ts';
 import { defaults } from './defaults.ts';
 import { address, count, day, duration, issuerUrlProblem, judged, name, path, pattern } from './fields.ts';
 
@@ -177,6 +177,11 @@ const policy = z.strictObject({
         match: pattern().describe('A pattern over the SPIFFE path.'),
         tier: z.string().optional().describe('A name of `policy.tiers`. Default: that of `policy.defaults`.'),
         backend: z.string().optional().describe('A name of `ca.backends`. Default: `ca.default`.'),
+        certSigners: z
+          .array(z.string())
+          .max(100)
+          .optional()
+          .describe("Further names of `ca.backends` that Istio's clients may pick by `CertSigner`. Default: none."),
       }),
     )
     .max(10_000)
@@ -196,6 +201,13 @@ const policy = z.strictObject({
     .max(10_000)
     .prefault([])
     .describe('Who holds the private key, by identity; the first match wins. It is never inferred.'),
+  trustedNodeAccounts: z
+    .array(judged(pathProblem))
+    .max(100)
+    .prefault([])
+    .describe(
+      "Whole SPIFFE paths (no patterns) of node proxies, such as /ns/istio-system/sa/ztunnel: they may ask for certificates of the pods that are proved to run on their node, on Istio's API. Nobody by default.",
+    ),
   defaults: z
     .strictObject({
       tier: z.string().prefault(defaults.policy.tier).describe('A name of `policy.tiers`.'),
