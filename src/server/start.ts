@@ -6,7 +6,6 @@ import type { CallShell } from '../api/call.ts';
 import { certificateService } from '../api/certificate-service.ts';
 import { credentialsFrom } from '../api/credentials.ts';
 import { createHealth } from '../api/health.ts';
-import { createImpersonation } from '../api/impersonation.ts';
 import { istioCaService } from '../api/istio-ca.ts';
 import { systemClock } from '../base/clock.ts';
 import { deadlineSignal } from '../base/deadline.ts';
@@ -41,6 +40,7 @@ import { openHttpListener } from './http-listener.ts';
 import { openIdentity } from './identity.ts';
 import { openJwt } from './jwt.ts';
 import { openKnownIntermediates } from './known-intermediates.ts';
+import { createNodeProxies } from './node-proxies.ts';
 import { createObservation } from './observation.ts';
 import { createReadiness, reportHealth } from './readiness.ts';
 import { createRecorder } from './recorder.ts';
@@ -213,27 +213,13 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     'istio.v1.auth.IstioCertificateService',
     'signet.v1.CertificateService',
   ]);
-  if (config.policy.trustedNodeAccounts.length > 0) {
-    log.warn(
-      { accounts: config.policy.trustedNodeAccounts },
-      'policy.trustedNodeAccounts has no effect: nothing here knows which pods run on a node, so node proxies get no certificates for others',
-    );
-  }
   const istio = istioCaService({
     ...shell,
     authenticate: authenticator.authenticate,
     audiences: identity.audiences.istio,
     sign: issuer.issue,
     hasAuthority: (name) => authorities.has(name),
-    impersonation: createImpersonation({
-      trustDomain,
-      nodeAccounts: new Set(config.policy.trustedNodeAccounts),
-      pods: undefined,
-      mayMake: identity.tokens.allows,
-      allowed: policy.grant,
-      append: recorder.audit,
-      clock,
-    }),
+    impersonation: createNodeProxies({ config, trustDomain, identity, policy, recorder, clock, log }),
   });
   const workloads = certificateService({
     ...shell,

@@ -1,6 +1,5 @@
-import { access, mkdir, rm } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { cachedTool } from './cached-tool.ts';
 import { runProgram } from './process.ts';
 
 /** Certificate linters, installed once into the cache of the tests. What can't be had is an error, never a skip. */
@@ -15,7 +14,7 @@ export interface Finding {
 
 /** Runs zlint's RFC sources over a PEM file: the CA/Browser Forum's rules are for the web's CAs. Findings of `warn` and worse. */
 export async function zlint(file: string): Promise<Finding[]> {
-  const binary = join(await cached(`zlint-${zlintVersion}`, installZlint), 'zlint');
+  const binary = join(await cachedTool(`zlint-${zlintVersion}`, installZlint), 'zlint');
   const ran = await runProgram(binary, ['-includeSources', 'RFC5280,RFC5480', file]);
   if (ran.code !== 0) throw new Error(`zlint: ${ran.stderr}`);
   const results = JSON.parse(ran.stdout) as Record<string, { result: string }>;
@@ -37,7 +36,7 @@ export async function pkilintPair(issuerFile: string, file: string): Promise<Fin
 }
 
 async function pkilintRun(program: string, files: readonly string[]): Promise<Finding[]> {
-  const folder = await cached(`pkilint-${pkilintVersion}`, installPkilint);
+  const folder = await cachedTool(`pkilint-${pkilintVersion}`, installPkilint);
   const ran = await runProgram(join(folder, 'bin', program), ['lint', '-s', 'WARNING', '-f', 'JSON', ...files]);
   const report = JSON.parse(ran.stdout || '{}') as { results?: readonly { finding_descriptions: readonly Finding[] }[] };
   // The exit code is the number of findings; without a report it's a failure of the linter.
@@ -52,25 +51,6 @@ async function installZlint(folder: string): Promise<void> {
 async function installPkilint(folder: string): Promise<void> {
   await run('python3', ['-m', 'venv', folder]);
   await run(join(folder, 'bin', 'pip'), ['install', '--quiet', '--disable-pip-version-check', `pkilint==${pkilintVersion}`]);
-}
-
-/** A virtual environment can't be moved, so everything is made in its final place, and a mark says that it is complete. */
-async function cached(name: string, install: (folder: string) => Promise<void>): Promise<string> {
-  const folder = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'signet-test', name);
-  const mark = join(folder, 'complete');
-  if (await exists(mark)) return folder;
-  await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true });
-  await install(folder);
-  await mkdir(mark);
-  return folder;
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 async function run(file: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<void> {
