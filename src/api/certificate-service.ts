@@ -3,10 +3,12 @@ import { SignetError } from '../base/errors.ts';
 import type { Authenticator } from '../identity/authenticator.ts';
 import type { Caller } from '../identity/caller.ts';
 import type { Binding, IssuedRecord } from '../store/store.ts';
+import { longestCsr } from '../x509/csr.ts';
 import type { CheckedAnchors, CheckedChain } from '../x509/material.ts';
 import { credentialsOf, unary } from './call.ts';
 import type { CallContext, CallShell } from './call.ts';
 import { protoService } from './proto-service.ts';
+import type { FieldBounds } from './proto-service.ts';
 
 /** One CSR to be signed once. It never binds the key. */
 export interface SignRequest {
@@ -15,6 +17,8 @@ export interface SignRequest {
   /** PKCS#10: DER, or PEM text. */
   readonly csr: Buffer | string;
   readonly requestedTtlMs?: number | undefined;
+  /** A CA backend picked by name, where policy lets it be. */
+  readonly backend?: string | undefined;
 }
 
 export interface Signed {
@@ -67,6 +71,8 @@ interface SignJwtSvidRequest {
 }
 
 const name = 'signet.v1.CertificateService';
+/** `csr` has the same number in both requests. What waits for the CA holds its request in memory. */
+const csrBounds: FieldBounds = new Map([[1, { name: 'csr', bytes: longestCsr }]]);
 
 /** signet.v1.CertificateService: SignCertificate, BindKey, SignJwtSvid and GetJwtBundle. */
 export function certificateService(deps: CertificateServiceDeps): { register(server: Server): void } {
@@ -128,7 +134,7 @@ export function certificateService(deps: CertificateServiceDeps): { register(ser
 
   return {
     register(server) {
-      server.addService(protoService('signet/v1/certificate_service.proto', name), {
+      server.addService(protoService('signet/v1/certificate_service.proto', name, csrBounds), {
         SignCertificate: unary(`${name}/SignCertificate`, deps, signCertificate),
         BindKey: unary(`${name}/BindKey`, deps, bindKey),
         SignJwtSvid: unary(`${name}/SignJwtSvid`, deps, signJwtSvid),

@@ -2,12 +2,14 @@ import type { Server, ServerUnaryCall } from '@grpc/grpc-js';
 import { grpcStatus, SignetError } from '../base/errors.ts';
 import type { ErrorCode } from '../base/errors.ts';
 import type { Authenticator } from '../identity/authenticator.ts';
-import type { Caller } from '../identity/caller.ts';
 import { pemEncode } from '../x509/pem.ts';
+import { longestCsr } from '../x509/csr.ts';
 import { credentialsOf, unary } from './call.ts';
 import type { CallContext, CallShell } from './call.ts';
 import type { SignRequest, Sign } from './certificate-service.ts';
+import type { Impersonation } from './impersonation.ts';
 import { protoService } from './proto-service.ts';
+import type { FieldBounds } from './proto-service.ts';
 
 export interface IstioCaDeps extends CallShell {
   readonly authenticate: Authenticator['authenticate'];
@@ -16,8 +18,7 @@ export interface IstioCaDeps extends CallShell {
   readonly sign: Sign;
   /** Whether a CA backend of this name is configured. */
   readonly hasAuthority: (name: string) => boolean;
-  /** The backend that policy gives this caller. Throws PERMISSION_DENIED or IDENTITY_DENIED. */
-  readonly authorityFor: (caller: Caller) => string;
+  readonly impersonation: Impersonation;
 }
 
 /** google.protobuf.Struct as proto-loader decodes it. */
@@ -45,7 +46,18 @@ const istioStatus: Readonly<Partial<Record<ErrorCode, number>>> = {
   AUTHORITY_REFUSED: 13,
   OVERLOADED: 8,
   RATE_LIMITED: 8,
+  // It would be as large the next time.
+  TOO_LARGE: 3,
 };
+
+/** A Struct nests, so that its size is judged before it is decoded. Istio's clients send two short strings. */
+const bounds: FieldBounds = new Map([
+  [1, { name: 'csr', bytes: longestCsr }],
+  [4, { name: 'metadata', bytes: 4096 }],
+]);
+
+/** What a cluster may be called. */
+const clusterCharacters = /^[A-Za-z0-9._-]{1,253}$/;
 
 function statusOf(code: ErrorCode): number {
   return istioStatus[code] ?? grpcStatus(code);
@@ -57,59 +69,63 @@ export function istioCaService(deps: IstioCaDeps): { register(server: Server): v
     call: ServerUnaryCall<IstioRequest, IstioResponse>,
     { signal, note }: CallContext,
   ): Promise<IstioResponse> {
-    const caller = await deps.authenticate(credentialsOf(call, deps.audiences), signal);
-    note({ spiffeId: caller.spiffeId, instance: caller.instance });
+    const proved = await deps.authenticate(credentialsOf(call, deps.audiences), signal);
+    note({ spiffeId: proved.spiffeId, instance: proved.instance, cluster: clusterOf(call) });
     const { csr, validityDuration, metadata } = call.request;
-    refuseImpersonation(metadata);
-    checkSigner(textOf(metadata, 'CertSigner'), caller);
+    const backend = textOf(metadata, 'CertSigner');
+    if (backend !== undefined && !deps.hasAuthority(backend))
+      throw new SignetError('INVALID_ARGUMENT', 'CertSigner names no CA backend of this server');
+    const impersonated = textOf(metadata, 'ImpersonatedIdentity');
+    // What is asked for is the client's own word, and may be anything.
+    if (impersonated !== undefined) note({ impersonated: impersonated.slice(0, 200) });
+    const caller = impersonated === undefined ? proved : await deps.impersonation.as(proved, impersonated, signal);
     const request: SignRequest = {
       mode: 'signed',
       caller,
       csr,
+      backend,
       // As Istio's CA: nothing asked for, or less than nothing, means its default.
       ...(validityDuration > 0 ? { requestedTtlMs: validityDuration * 1000 } : {}),
     };
     const { chain, anchors, record } = await deps.sign(request, signal);
+    if (caller !== proved) await deps.impersonation.audit(proved, caller.spiffeId, record.serial);
     deps.log.info(
-      { serial: record.serial, spiffeId: record.spiffeId, instance: record.instance, notAfter: record.notAfter, api: 'istio' },
+      {
+        serial: record.serial,
+        spiffeId: record.spiffeId,
+        instance: record.instance,
+        notAfter: record.notAfter,
+        api: 'istio',
+        ...(caller === proved ? {} : { by: proved.spiffeId }),
+      },
       'certificate signed',
     );
     const [leaf, ...intermediates] = chain.certificates;
     return { certChain: [pemEncode('CERTIFICATE', leaf), ...intermediates.map(pemOfCa), anchors.pem] };
   }
 
-  /** CertSigner names a backend. Policy says which one an identity has, so another is refused, never silently replaced. */
-  function checkSigner(name: string | undefined, caller: Caller): void {
-    if (name === undefined || name === '') return;
-    if (!deps.hasAuthority(name)) throw new SignetError('INVALID_ARGUMENT', 'CertSigner names no CA backend of this server');
-    if (deps.authorityFor(caller) !== name)
-      throw new SignetError('PERMISSION_DENIED', 'policy gives this identity another CA backend than CertSigner names');
-  }
-
   return {
     register(server) {
-      server.addService(protoService('istio/v1/auth/ca.proto', 'istio.v1.auth.IstioCertificateService'), {
+      server.addService(protoService('istio/v1/auth/ca.proto', 'istio.v1.auth.IstioCertificateService', bounds), {
         CreateCertificate: unary('istio.v1.auth.IstioCertificateService/CreateCertificate', { ...deps, statusOf }, createCertificate),
       });
     },
   };
 }
 
-/** A node proxy asks in another's name. Opaque, and the code of a failed authentication, as Istio's CA answers it. */
-function refuseImpersonation(metadata: IstioRequest['metadata']): void {
-  const fields = metadata?.fields ?? {};
-  if (!Object.hasOwn(fields, 'ImpersonatedIdentity')) return;
-  throw new SignetError('UNAUTHENTICATED', 'authentication failed', {
-    cause: new Error('ImpersonatedIdentity: no account may impersonate'),
-  });
+/** There is one cluster so far: its name is for the log, and picks nothing. */
+function clusterOf(call: ServerUnaryCall<IstioRequest, IstioResponse>): string | undefined {
+  const [name] = call.metadata.get('clusterid');
+  return typeof name === 'string' && clusterCharacters.test(name) ? name : undefined;
 }
 
+/** Undefined where it is empty too: istio-agent sends CertSigner always. Throws INVALID_ARGUMENT if it is no string. */
 function textOf(metadata: IstioRequest['metadata'], key: string): string | undefined {
   const fields = metadata?.fields ?? {};
   if (!Object.hasOwn(fields, key)) return undefined;
   const text = fields[key]?.stringValue;
   if (text === undefined) throw new SignetError('INVALID_ARGUMENT', `metadata ${key} must be a string`);
-  return text;
+  return text === '' ? undefined : text;
 }
 
 /** CA certificates are few and the same for every response; they go when the CA drops its own. */

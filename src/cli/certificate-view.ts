@@ -36,7 +36,10 @@ export function certificateText(it: Certificate, now: number): string {
     ['Valid from', isoTime(it.notBefore)],
     ['Valid until', `${isoTime(it.notAfter)} (${relativeTime(it.notAfter, now)})`],
     ['Issued', `${isoTime(it.issuedAt)} (${relativeTime(it.issuedAt, now)})`],
-    ['Proved by', `${it.authenticatedBy} of issuer ${it.issuer}; token seen ${isoTime(it.tokenSeenAt)}`],
+    [
+      'Proved by',
+      `${it.authenticatedBy} of issuer ${it.issuer}; ${it.tokenSeenAt === 0 ? 'by a node proxy' : `token seen ${isoTime(it.tokenSeenAt)}`}`,
+    ],
     ['Trust', `generation ${String(it.trustGeneration)} handed out with it`],
   ];
   return lines.map(([name, value]) => `${`${name}:`.padEnd(13)}${harmless(value)}\n`).join('');

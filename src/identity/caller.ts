@@ -11,10 +11,18 @@ export interface Caller {
   readonly authenticatedBy: 'token' | 'certificate';
   /** When the credential shown ends, in ms since the epoch. A stream never outlives it. */
   readonly credentialEnds: number;
-  /** When a token last proved this identity, in ms since the epoch: bounds renewal by certificate. */
+  /** When a token last proved this identity, in ms since the epoch: bounds renewal by certificate. 0: none ever did. */
   readonly tokenSeenAt: number;
   /** Names the exact key material that proved it, so that a key taken out ends what it opened. Opaque. */
   readonly provedBy: string;
+  /** The Kubernetes pod that the token shown is bound to. */
+  readonly pod?: Pod | undefined;
+}
+
+export interface Pod {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
 }
 
 /** Certificates, keys, bindings and the ledger belong to this pair. */

@@ -6,7 +6,7 @@ import type { SpiffeId, TrustDomain } from '../spiffe/id.ts';
 import { pathOf } from '../spiffe/id.ts';
 import { authenticationFailed, shown } from './authentication-failure.ts';
 import type { Authenticator, Credentials } from './authenticator.ts';
-import type { Caller } from './caller.ts';
+import type { Caller, Pod } from './caller.ts';
 import { instanceFromHint } from './instance-name.ts';
 import type { IssuerSettings } from './issuer-settings.ts';
 import { checkIssuerSettings } from './issuer-settings.ts';
@@ -49,6 +49,7 @@ interface Verified {
   readonly subject: string;
   readonly spiffeId: SpiffeId;
   readonly instance: string | undefined;
+  readonly pod: Pod | undefined;
   readonly audiences: readonly string[];
   readonly ends: number;
   readonly thumbprint: string;
@@ -124,12 +125,13 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
     const { issuer, key } = signerOf(jws, candidates);
     const claims = readClaims(jws.claims);
     checkLife(claims, now, options.maxTokenLifetimeMs);
-    const { spiffeId, instance } = issuer.identify(jws.claims);
+    const { spiffeId, instance, pod } = issuer.identify(jws.claims);
     return {
       issuer,
       subject: claims.subject,
       spiffeId,
       instance,
+      pod,
       audiences: claims.audiences,
       ends: claims.ends,
       thumbprint: key.thumbprint,
@@ -151,6 +153,7 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
       credentialEnds: verified.ends,
       tokenSeenAt: now,
       provedBy: `token ${issuer.id} ${verified.thumbprint}`,
+      pod: verified.pod,
     };
   }
 

@@ -4,12 +4,14 @@ import type { PathMatcher } from '../spiffe/pattern.ts';
 import { compilePattern } from '../spiffe/pattern.ts';
 import { isReservedPath } from '../spiffe/reserved-path.ts';
 import { authenticationFailed } from './authentication-failure.ts';
+import type { Pod } from './caller.ts';
 import { compileInstance } from './instance-name.ts';
 import type { IssuerSettings } from './issuer-settings.ts';
 import type { JsonObject } from './json-pointer.ts';
 import type { JwsAlgorithm } from './jws-algorithm.ts';
 import type { KeySource } from './key-source.ts';
 import { compileTemplate } from './path-template.ts';
+import { podOf } from './pod-claims.ts';
 
 /** One configured issuer, compiled: from verified claims to an identity. */
 export interface TokenIssuer {
@@ -20,7 +22,7 @@ export interface TokenIssuer {
   readonly algorithms: ReadonlySet<JwsAlgorithm>;
   readonly keys: KeySource;
   /** Throws UNAUTHENTICATED: `claim`, or `not-allowed` by the issuer's patterns. */
-  identify(claims: JsonObject): { readonly spiffeId: SpiffeId; readonly instance: string | undefined };
+  identify(claims: JsonObject): { readonly spiffeId: SpiffeId; readonly instance: string | undefined; readonly pod: Pod | undefined };
   /** Whether this issuer may still make this identity, by its path. */
   allows(path: string): boolean;
 }
@@ -45,7 +47,7 @@ export function createTokenIssuer(settings: IssuerSettings, trustDomain: TrustDo
       const spiffeId = `spiffe://${trustDomain}${path}`;
       if (!isSpiffeId(spiffeId)) throw authenticationFailed('claim', 'the claims make no SPIFFE ID');
       if (!allows(path)) throw authenticationFailed('not-allowed', `issuer "${settings.id}" may not make ${path}`);
-      return { spiffeId, instance: instanceOf(claims) };
+      return { spiffeId, instance: instanceOf(claims), pod: podOf(claims) };
     },
   };
 }

@@ -10,6 +10,7 @@ import type { Policy } from '../policy/policy.ts';
 import { parseSpiffeId } from '../spiffe/id.ts';
 import type { Binding, IssuedRecord, Page, Store } from '../store/store.ts';
 import { parseCsr } from '../x509/csr.ts';
+import type { IssuanceGate } from './issuance-gate.ts';
 import { createKeyedQueue } from './keyed-queue.ts';
 import { createRateLimiter } from './rate-limiter.ts';
 import type { Recorder } from './recorder.ts';
@@ -71,6 +72,7 @@ export interface BindingsDeps {
   readonly issued: Pick<Store['issued'], 'list'>;
   readonly policy: Policy;
   readonly recorder: Pick<Recorder, 'audit'>;
+  readonly gate: Pick<IssuanceGate, 'chargeTotal'>;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits?: Partial<BindingsLimits>;
@@ -205,6 +207,7 @@ export function createBindings(deps: BindingsDeps): Bindings {
       const now = clock.now();
       instanceRate.take(bearerKey(bearer), now);
       identityRate.take(spiffeId, now);
+      deps.gate.chargeTotal(now);
       const directory = checkKeyDirectory(keyDirectory, grant.keyDirectories);
       const request = parseCsr(csr);
       checkRequestedNames(request, spiffeId);

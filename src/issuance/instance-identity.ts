@@ -28,7 +28,7 @@ export function createIdentityMaker(deps: {
   /** A new pair each time: a certificate's end is its key's end too. */
   async function forFreshKey(entry: InstanceEntry, signal: AbortSignal): Promise<MadeIdentity> {
     const key = generateKeyPair();
-    const issued = await issuer.issue({ mode: 'server', caller: entry.caller, key }, signal);
+    const issued = await issuer.issue({ mode: 'server', caller: entry.caller, key, renewal: isLive(entry) }, signal);
     return { held: hold(issued, { inline: key.privateKey }, undefined, false), ageing: undefined };
   }
 
@@ -43,7 +43,7 @@ export function createIdentityMaker(deps: {
       return 'absent';
     }
     if (!force && nothingToGain(entry.held, bound)) return 'unchanged';
-    const issued = await issuer.issue({ mode: 'csr', caller: entry.caller, bound }, signal);
+    const issued = await issuer.issue({ mode: 'csr', caller: entry.caller, bound, renewal: isLive(entry) }, signal);
     try {
       await bindings.used(bound, signal);
     } catch (error) {
@@ -58,6 +58,11 @@ export function createIdentityMaker(deps: {
   return {
     make: (entry, force, signal) => (entry.mode === 'server' ? forFreshKey(entry, signal) : forBoundKey(entry, force, signal)),
   };
+}
+
+/** Its streams have a certificate already, which runs out. */
+export function isLive(entry: InstanceEntry): boolean {
+  return entry.held !== undefined && entry.listeners.size > 0;
 }
 
 function hold(issued: Issued, key: Parameters<typeof checkIdentity>[1], keyFile: string | undefined, final: boolean): Held {

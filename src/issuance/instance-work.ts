@@ -3,6 +3,7 @@ import { abortable, deadlineSignal } from '../base/deadline.ts';
 import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { InstanceEntry } from './instance-entry.ts';
+import { isLive } from './instance-identity.ts';
 import type { IdentityMaker, MadeIdentity } from './instance-identity.ts';
 import type { InstanceRegistry } from './instance-registry.ts';
 import type { Issued } from './issuer.ts';
@@ -60,7 +61,7 @@ export function createInstanceWork(deps: {
 
   /** Starts the next certificate unless one is in the making already. Never rejects by itself: failures are scheduled. */
   function begin(entry: InstanceEntry, force: boolean): Promise<Issued | undefined> {
-    entry.making ??= queueOf(entry).run(() => work(entry, force));
+    entry.making ??= queueOf(entry).run(() => work(entry, force), isLive(entry));
     return entry.making;
   }
 

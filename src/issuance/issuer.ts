@@ -2,10 +2,10 @@ import type { Clock, Random } from '../base/clock.ts';
 import { formatDuration } from '../base/duration.ts';
 import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { BucketLimits } from '../base/token-bucket.ts';
 import type { Authority, SignedChain, SigningRequest } from '../ca/authority.ts';
 import { bearerKey } from '../identity/caller.ts';
 import type { Bearer, Caller } from '../identity/caller.ts';
+import { backendOf } from '../policy/policy.ts';
 import type { Grant, Policy } from '../policy/policy.ts';
 import type { Binding, IssuedRecord } from '../store/store.ts';
 import { checkIssued } from '../x509/chain.ts';
@@ -14,16 +14,26 @@ import type { KeyPair } from '../x509/keys.ts';
 import type { CheckedAnchors, CheckedChain } from '../x509/material.ts';
 import { createBoundedSet } from './bounded-set.ts';
 import { chooseLife } from './certificate-life.ts';
-import { createRateLimiter } from './rate-limiter.ts';
+import type { IssuanceGate } from './issuance-gate.ts';
 import type { Recorder } from './recorder.ts';
 import { checkRequestedNames } from './requested-names.ts';
 import { withSigningDeadline } from './signing-deadline.ts';
 
-/** `signed`: a CSR signed once. `server`: for a pair made here. `csr`: the bound key signed again. */
+/**
+ * `signed`: a CSR signed once. `server`: for a pair made here. `csr`: the bound key signed again. `renewal`: open streams
+ * hold an earlier one, so that it goes before what newcomers ask for.
+ */
 export type IssueRequest =
-  | { readonly mode: 'signed'; readonly caller: Caller; readonly csr: Buffer | string; readonly requestedTtlMs?: number | undefined }
-  | { readonly mode: 'server'; readonly caller: Caller; readonly key: KeyPair }
-  | { readonly mode: 'csr'; readonly caller: Caller; readonly bound: Binding };
+  | {
+      readonly mode: 'signed';
+      readonly caller: Caller;
+      readonly csr: Buffer | string;
+      readonly requestedTtlMs?: number | undefined;
+      /** A CA backend picked by name, where policy lets it be. */
+      readonly backend?: string | undefined;
+    }
+  | { readonly mode: 'server'; readonly caller: Caller; readonly key: KeyPair; readonly renewal?: boolean }
+  | { readonly mode: 'csr'; readonly caller: Caller; readonly bound: Binding; readonly renewal?: boolean };
 
 export interface Issued {
   readonly chain: CheckedChain;
@@ -46,21 +56,12 @@ export interface Issuer {
 }
 
 export interface IssuerLimits {
-  /** Per identity, over all of its instances. */
-  readonly rate: BucketLimits;
-  /** How many identities' rates are remembered. */
-  readonly rateEntries: number;
-  /** Certificates in the making at one moment by each CA backend, so that one that hangs holds up no other; more are OVERLOADED. */
-  readonly inFlight: number;
   readonly signTimeoutMs: number;
   /** How many bearers are remembered as issued to before, to spare the store a question. */
   readonly knownBearers: number;
 }
 
 export const defaultIssuerLimits: IssuerLimits = {
-  rate: { perSecond: 200, burst: 2000 },
-  rateEntries: 50_000,
-  inFlight: 512,
   signTimeoutMs: 10_000,
   knownBearers: 100_000,
 };
@@ -71,6 +72,7 @@ export interface IssuerDeps {
   /** The trust bundle as it is now. */
   readonly anchors: () => { readonly generation: number; readonly anchors: CheckedAnchors };
   readonly recorder: Recorder;
+  readonly gate: IssuanceGate;
   /** Whether this bearer has a record; the instance is empty for a caller without one. */
   readonly everIssued: (bearer: Bearer) => Promise<boolean>;
   /** The time of the newest issuance on record when the process started. */
@@ -93,12 +95,10 @@ interface Subject {
 
 /** The pipeline that every certificate goes through: authorize, validate, sign, verify, record. Nothing is shown before it is on record. */
 export function createIssuer(deps: IssuerDeps): Issuer {
-  const { policy, clock, recorder } = deps;
+  const { policy, clock, recorder, gate } = deps;
   const limits: IssuerLimits = { ...defaultIssuerLimits, ...deps.limits };
-  const rate = createRateLimiter('certificates', limits.rate, limits.rateEntries);
   const known = createBoundedSet(limits.knownBearers);
   let newest = deps.newestIssuedAt ?? 0;
-  const inFlight = new Map<string, number>();
   /** Whether the newest attempt to record one failed: what can't be recorded can't be issued. */
   let recordingFails = false;
 
@@ -108,21 +108,28 @@ export function createIssuer(deps: IssuerDeps): Issuer {
     if (newest - now > longestBehindMs) throw clockBehind(newest - now);
     const grant = policy.grant(caller);
     checkMode(request, grant);
-    // Before the request is parsed: checking its signature is the dearest thing that a client can make us do.
-    rate.take(caller.spiffeId, now);
-    const making = inFlight.get(grant.authority) ?? 0;
-    if (making >= limits.inFlight) throw new SignetError('OVERLOADED', 'too many certificates in the making', { retryAfterMs: 1000 });
-    inFlight.set(grant.authority, making + 1);
+    const backend = backendOf(grant, request.mode === 'signed' ? request.backend : undefined);
+    const renewal = request.mode !== 'signed' && request.renewal === true;
+    gate.charge(caller.spiffeId, now, renewal);
+    const turn = gate.enter(backend, caller.spiffeId, renewal, signal);
+    if (turn) await turn;
     try {
-      return await make(request, grant, subjectOf(request), now, signal);
+      return await make(request, grant, backend, subjectOf(request), turn ? clock.now() : now, signal);
     } finally {
-      inFlight.set(grant.authority, (inFlight.get(grant.authority) ?? 1) - 1);
+      gate.leave(backend);
     }
   }
 
-  async function make(request: IssueRequest, grant: Grant, subject: Subject, now: number, signal: AbortSignal): Promise<Issued> {
+  async function make(
+    request: IssueRequest,
+    grant: Grant,
+    backend: string,
+    subject: Subject,
+    now: number,
+    signal: AbortSignal,
+  ): Promise<Issued> {
     const { caller } = request;
-    const authority = deps.authorities.get(grant.authority);
+    const authority = deps.authorities.get(backend);
     if (!authority) throw new SignetError('AUTHORITY_MISCONFIGURED', 'policy names a CA backend that is not configured');
     const bearer: Bearer = { spiffeId: caller.spiffeId, instance: caller.instance ?? '' };
     const bearerName = bearerKey(bearer);

@@ -3,8 +3,8 @@ import { takeToken } from '../base/token-bucket.ts';
 import type { Bucket, BucketLimits } from '../base/token-bucket.ts';
 
 export interface RateLimiter {
-  /** Throws RATE_LIMITED with when to come back. */
-  take(key: string, now: number): void;
+  /** Throws RATE_LIMITED with when to come back. `overdraft` as in `takeToken`. */
+  take(key: string, now: number, overdraft?: number): void;
   readonly size: number;
 }
 
@@ -15,21 +15,22 @@ export interface RateLimiter {
 export function createRateLimiter(what: string, limits: BucketLimits, entries: number): RateLimiter {
   const buckets = new Map<string, Bucket>();
   return {
-    take(key, now) {
-      const result = takeToken(buckets.get(key), limits, now);
+    take(key, now, overdraft) {
+      const result = takeToken(buckets.get(key), limits, now, overdraft);
       buckets.delete(key);
       buckets.set(key, result.bucket);
       if (buckets.size > entries) {
         const oldest = buckets.keys().next();
         if (!oldest.done) buckets.delete(oldest.value);
       }
-      if (!result.taken) {
-        const { retryAfterMs } = result;
-        throw new SignetError('RATE_LIMITED', `too many ${what} for this identity: retry in ${String(retryAfterMs)} ms`, { retryAfterMs });
-      }
+      if (!result.taken) throw rateLimited(`too many ${what} for this identity`, result.retryAfterMs);
     },
     get size() {
       return buckets.size;
     },
   };
+}
+
+export function rateLimited(what: string, retryAfterMs: number): SignetError {
+  return new SignetError('RATE_LIMITED', `${what}: retry in ${String(retryAfterMs)} ms`, { retryAfterMs });
 }

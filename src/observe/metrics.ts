@@ -6,6 +6,8 @@ export interface MetricSources {
   readonly streams: () => Readonly<Record<'sotw' | 'delta', number>>;
   /** Seconds until the first of the certificates held for open streams ends; undefined if there is none. */
   readonly earliestExpirySeconds: () => number | undefined;
+  /** Requests for a certificate that wait for their turn. */
+  readonly waiting: () => number;
   readonly trustGeneration: () => number;
   readonly ready: () => boolean;
   /** Seconds since each JWT signing key was published; the prepared one is there for half of the time. */
@@ -17,6 +19,8 @@ export interface Metrics {
   issued(authority: string, mode: string, seconds: number): void;
   issuanceFailed(reason: string): void;
   jwtSvidIssued(): void;
+  /** Before the CA: over a rate, or more than may wait. */
+  turnedAway(reason: string): void;
   /** A certificate replaced another one on its streams. */
   rotated(mode: string): void;
   authenticated(by: 'token' | 'certificate'): void;
@@ -43,6 +47,11 @@ export function createMetrics(version: string): Metrics {
   const issued = counter('signet_certificates_issued_total', 'Certificates issued, by CA backend and key mode.', ['authority', 'mode']);
   const failures = counter('signet_issuance_failures_total', 'Certificates that could not be issued, by our error code.', ['reason']);
   const jwtSvids = counter('signet_jwt_svids_issued_total', 'JWT-SVIDs issued.', []);
+  const turnedAway = counter(
+    'signet_issuance_turned_away_total',
+    'Requests for a certificate that were over a rate limit or found no place before the CA, by reason.',
+    ['reason'],
+  );
   const rotations = counter('signet_rotations_total', 'Certificates that replaced another one on its streams.', ['mode']);
   const authentications = counter('signet_authentications_total', 'Callers that proved who they are, by means.', ['by']);
   const refusals = counter('signet_authentication_failures_total', 'Credentials refused, by reason.', ['reason']);
@@ -82,6 +91,9 @@ export function createMetrics(version: string): Metrics {
     },
     jwtSvidIssued: () => {
       jwtSvids.inc();
+    },
+    turnedAway: (reason) => {
+      turnedAway.inc({ reason });
     },
     rotated: (mode) => {
       rotations.inc({ mode });
@@ -130,6 +142,9 @@ export function createMetrics(version: string): Metrics {
           else into.set(seconds);
         },
       );
+      gauge('signet_issuance_waiting', 'Requests for a certificate that wait for their turn with the CA.', [], (into) => {
+        into.set(sources.waiting());
+      });
       gauge('signet_trust_generation', 'The generation of the trust bundle.', [], (into) => {
         into.set(sources.trustGeneration());
       });

@@ -1,3 +1,4 @@
+import { SignetError } from '../base/errors.ts';
 import type { SpiffeId } from '../spiffe/id.ts';
 
 export type KeyMode = 'server' | 'csr' | 'agent';
@@ -11,6 +12,8 @@ export interface Grant {
   readonly keyMode: KeyMode;
   /** The name of the CA backend. */
   readonly authority: string;
+  /** Further backends that it may pick by name. */
+  readonly certSigners: readonly string[];
   /** Absolute folders (no trailing slash) under which a bound key may be. */
   readonly keyDirectories: readonly string[];
   /** How long one key may be re-signed, in ms. */
@@ -27,4 +30,10 @@ export interface Policy {
   grant(subject: PolicySubject): Grant;
   /** Whether it is granted anything. Throws as `grant` does. */
   check(subject: PolicySubject): void;
+}
+
+/** The backend that signs: the one asked for if it may be picked, else policy's. Throws PERMISSION_DENIED: another is never taken in its stead. */
+export function backendOf(grant: Grant, asked: string | undefined): string {
+  if (asked === undefined || asked === grant.authority || grant.certSigners.includes(asked)) return asked ?? grant.authority;
+  throw new SignetError('PERMISSION_DENIED', 'policy lets this identity pick no CA backend of that name');
 }

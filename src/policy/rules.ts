@@ -13,6 +13,8 @@ export interface TierRule {
   readonly match: string;
   readonly tier?: string | undefined;
   readonly backend?: string | undefined;
+  /** Further backends that may be picked by name. */
+  readonly certSigners?: readonly string[] | undefined;
 }
 
 export interface KeyModeRule {
@@ -74,7 +76,7 @@ export function checkPolicySettings(settings: PolicySettings): PolicyProblem[] {
 }
 
 type KeyGrant = Pick<Grant, 'keyMode' | 'keyDirectories' | 'keyMaxAgeMs'>;
-type LifeGrant = Pick<Grant, 'tier' | 'maxTtlMs' | 'authority'>;
+type LifeGrant = Pick<Grant, 'tier' | 'maxTtlMs' | 'authority' | 'certSigners'>;
 
 interface Compiled<T> {
   readonly matches: PathMatcher;
@@ -92,10 +94,15 @@ export function createPolicy(
   const [problem] = checkPolicySettings(settings);
   if (problem) throw new SignetError('CONFIG_INVALID', `policy.${problem.field}: ${problem.message}`);
   const { defaults } = settings;
-  const life = (tier: string, authority: string): LifeGrant => ({ tier, maxTtlMs: settings.tiers[tier] ?? 0, authority });
+  const life = (tier: string, authority: string, certSigners: readonly string[] = []): LifeGrant => ({
+    tier,
+    maxTtlMs: settings.tiers[tier] ?? 0,
+    authority,
+    certSigners,
+  });
   const lives: Compiled<LifeGrant>[] = settings.rules.map((rule) => ({
     matches: compilePattern(rule.match),
-    grants: life(rule.tier ?? defaults.tier, rule.backend ?? defaults.backend),
+    grants: life(rule.tier ?? defaults.tier, rule.backend ?? defaults.backend, rule.certSigners),
   }));
   const keys: Compiled<KeyGrant>[] = settings.keyModes.map((rule) => ({
     matches: compilePattern(rule.match),

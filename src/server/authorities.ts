@@ -1,8 +1,7 @@
 import type { Clock } from '../base/clock.ts';
-import { deadlineSignal } from '../base/deadline.ts';
+import { abortable, deadlineSignal } from '../base/deadline.ts';
 import type { Log } from '../base/log.ts';
 import type { Authority } from '../ca/authority.ts';
-import { boundAuthority } from '../ca/bounded-authority.ts';
 import type { CaState } from '../ca/ca-state.ts';
 import type { KeySeal } from '../ca/key-seal.ts';
 import type { TrustDomain } from '../spiffe/id.ts';
@@ -18,21 +17,17 @@ export interface AuthorityParts {
   readonly seal: KeySeal;
   readonly clock: Clock;
   readonly log: Log;
-  /** Stands before each backend, inside its bound: how tests make a CA hang and fail. */
+  /** Stands before each backend: how tests make a CA hang and fail. */
   readonly before?: ((authority: Authority) => Authority) | undefined;
 }
 
-/** The configured CA backends by name, those that are asked elsewhere behind a bound of their own. A backend's code is loaded only if it is used. */
+/** The configured CA backends by name. A backend's code is loaded only if it is used. */
 export async function openAuthorities(parts: AuthorityParts): Promise<ReadonlyMap<string, Authority>> {
-  const { concurrency, queue, timeout } = parts.config.ca.signing;
   const opened = new Map<string, Authority>();
   try {
     for (const [name, backend] of Object.entries(parts.config.ca.backends)) {
       const authority = await openAuthority(name, backend, parts);
-      const asked = parts.before?.(authority) ?? authority;
-      // One that signs in this process is bounded by it: it never waits, and has nobody to wait for.
-      const alone = asked === authority && authority.capabilities.builtHere;
-      opened.set(name, alone ? authority : boundAuthority(asked, { concurrency, queue, timeoutMs: timeout }));
+      opened.set(name, parts.before?.(authority) ?? authority);
     }
   } catch (error) {
     await closeAuthorities(opened);
@@ -85,5 +80,6 @@ export function anchorsSource(name: string): string {
 }
 
 export function authorityAnchors(authority: Authority): Promise<readonly Buffer[]> {
-  return authority.anchors(deadlineSignal(anchorsTimeoutMs));
+  const signal = deadlineSignal(anchorsTimeoutMs);
+  return abortable(authority.anchors(signal), signal);
 }

@@ -26,6 +26,7 @@ export interface Observation {
       observe(listener: (event: CertificateEvent) => void): () => void;
       list(): readonly InstanceView[];
     };
+    readonly waiting: () => number;
     readonly trustGeneration: () => number;
     readonly ready: () => boolean;
     readonly jwtKeys: () => JwtKeyView;
@@ -93,7 +94,7 @@ export function createObservation(metrics: Metrics, clock: Clock): Observation {
     call: metrics.requestDone,
     jwtSvidIssued: metrics.jwtSvidIssued,
 
-    watch({ ledger, certificates, trustGeneration, ready, jwtKeys }) {
+    watch({ ledger, certificates, waiting, trustGeneration, ready, jwtKeys }) {
       const held = new Set<string>();
       certificates.observe((event) => {
         if (event.kind === 'gone') held.delete(event.name);
@@ -113,6 +114,7 @@ export function createObservation(metrics: Metrics, clock: Clock): Observation {
             .flatMap(({ notAfter, subscribers }) => (notAfter !== undefined && subscribers > 0 ? [notAfter] : []));
           return ends.length === 0 ? undefined : (ends.reduce((a, b) => Math.min(a, b)) - clock.now()) / 1000;
         },
+        waiting,
         trustGeneration,
         ready,
         jwtKeyAges() {

@@ -15,6 +15,7 @@ import type { Authority } from '../ca/authority.ts';
 import { openControlPlaneCa } from '../ca/control-plane.ts';
 import { createBindings } from '../issuance/bindings.ts';
 import { createInstanceCertificates } from '../issuance/instance-certificates.ts';
+import { createIssuanceGate } from '../issuance/issuance-gate.ts';
 import { createIssuer } from '../issuance/issuer.ts';
 import { createLedger } from '../ledger/ledger.ts';
 import { createLogger } from '../observe/logger.ts';
@@ -32,13 +33,14 @@ import { closeAuthorities, openAuthorities } from './authorities.ts';
 import { createClosing } from './closing.ts';
 import { splitAddress } from './config/complete.ts';
 import type { Config } from './config/schema.ts';
-import { policySettings, trustDomainOf } from './config/settings.ts';
+import { gateLimits, policySettings, trustDomainOf } from './config/settings.ts';
 import { openDenials } from './denials.ts';
 import { connectionGraceFor, openGrpcListener } from './grpc-listener.ts';
 import { openHttpListener } from './http-listener.ts';
 import { openIdentity } from './identity.ts';
 import { openJwt } from './jwt.ts';
 import { openKnownIntermediates } from './known-intermediates.ts';
+import { createNodeProxies } from './node-proxies.ts';
 import { createObservation } from './observation.ts';
 import { createReadiness, reportHealth } from './readiness.ts';
 import { createRecorder } from './recorder.ts';
@@ -123,21 +125,24 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   const recorder = createRecorder(store);
   const newestIssuedAt = await store.issued.newest();
   const intermediates = await openKnownIntermediates(store.trust, log);
+  const gate = createIssuanceGate({
+    random,
+    limits: gateLimits(config, (name) => authorities.get(name)?.capabilities.builtHere ?? false),
+    turnedAway: metrics.turnedAway,
+  });
   const signing = intermediates.learning(
     createIssuer({
       policy,
       authorities,
       anchors: trust.current,
       recorder,
+      gate,
       everIssued: ({ spiffeId, instance }) => store.issued.any(spiffeId, instance),
       newestIssuedAt,
       clock,
       random,
       log,
-      limits: {
-        rate: { perSecond: config.limits.issuancePerSecond, burst: config.limits.issuanceBurst },
-        signTimeoutMs: config.ca.signing.timeout,
-      },
+      limits: { signTimeoutMs: config.ca.signing.timeout },
     }),
   );
   const issuer = observation.issuing(signing);
@@ -154,7 +159,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     log,
   });
   closing.add('JWT signing keys', jwt.close);
-  const bindings = createBindings({ store: store.bindings, issued: store.issued, policy, recorder, clock, log });
+  const bindings = createBindings({ store: store.bindings, issued: store.issued, policy, recorder, gate, clock, log });
   const certificates = createInstanceCertificates({ issuer, bindings, policy, clock, log });
   closing.add('certificates', certificates.close);
   const renewer = createRenewer({ heap, clock, random, certificates, log });
@@ -198,6 +203,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   observation.watch({
     ledger,
     certificates,
+    waiting: () => gate.waiting,
     trustGeneration: () => trust.current().generation,
     ready: () => readiness().ready,
     jwtKeys: jwt.keys,
@@ -213,7 +219,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     audiences: identity.audiences.istio,
     sign: issuer.issue,
     hasAuthority: (name) => authorities.has(name),
-    authorityFor: (caller) => policy.grant(caller).authority,
+    impersonation: createNodeProxies({ config, trustDomain, identity, policy, recorder, clock, log }),
   });
   const workloads = certificateService({
     ...shell,

@@ -27,6 +27,12 @@ export function isPathSegment(text: string): boolean {
   return text.length <= longestId && segmentPattern.test(text) && text !== '.' && text !== '..';
 }
 
+/** What is wrong with the path of a SPIFFE ID, in words for the operator; undefined if nothing is. */
+export function pathProblem(path: string): string | undefined {
+  if (path.length <= longestId && path.startsWith('/') && path.slice(1).split('/').every(isPathSegment)) return undefined;
+  return 'must be the path of a SPIFFE ID: "/" and segments of a-z, A-Z, 0-9, ".", "_" and "-"';
+}
+
 export function isSpiffeId(text: string): text is SpiffeId {
   if (text.length > longestId || !text.startsWith('spiffe://')) return false;
   const [domain, ...segments] = text.slice('spiffe://'.length).split('/');

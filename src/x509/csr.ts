@@ -9,7 +9,7 @@ import { pemDecode } from './pem.ts';
 import { encodeSignatureAlgorithm, readSignatureAlgorithm, signatureHolds } from './signature.ts';
 
 /** RSA-8192 with a 2,048-byte SPIFFE ID is under 5 KB. */
-const maxBytes = 16 * 1024;
+export const longestCsr = 16 * 1024;
 const maxNames = 64;
 const namesShown = 8;
 const maxAttributes = 32;
@@ -31,7 +31,7 @@ export interface CertificateRequest {
  * Throws TOO_LARGE or INVALID_CSR.
  */
 export function parseCsr(input: Buffer | string): CertificateRequest {
-  if (input.length > maxBytes) throw new SignetError('TOO_LARGE', `the CSR is larger than ${String(maxBytes)} bytes`);
+  if (input.length > longestCsr) throw new SignetError('TOO_LARGE', `the CSR is larger than ${String(longestCsr)} bytes`);
   const bytes = typeof input === 'string' ? fromPem(input) : input[0] === tag.sequence ? input : fromPem(input.toString('latin1'));
   const outer = new DerReader(bytes, refuse);
   const request = outer.enter(tag.sequence);
@@ -118,7 +118,7 @@ function fromPem(text: string): Buffer {
   try {
     // OpenSSL has written both labels.
     const label = text.includes('-----BEGIN NEW CERTIFICATE REQUEST-----') ? 'NEW CERTIFICATE REQUEST' : 'CERTIFICATE REQUEST';
-    blocks = pemDecode(text, label, { maxCharacters: maxBytes, maxBlocks: 2 });
+    blocks = pemDecode(text, label, { maxCharacters: longestCsr, maxBlocks: 2 });
   } catch (error) {
     throw refuse('it is neither DER nor a PEM CERTIFICATE REQUEST', error);
   }

@@ -54,7 +54,7 @@ identity:
   issuers:
     - { id: bench, issuer: "${options.issuer ?? benchIssuer}", audiences: [istio-ca, signet], jwks: ${resolve(options.jwksFile)}, allow: ["**"] }
 ca: { keyEncryption: { keyEnvironment: BENCH_KEY }, trustedRoots: [${options.spareRoots ? rootsFile : ''}] }
-limits: { issuancePerSecond: 100000, issuanceBurst: 1000000, streamsPerIdentity: 20000, streamsPerConnection: 20000 }
+limits: { issuancePerSecond: 100000, issuanceBurst: 1000000, totalIssuancePerSecond: 100000, totalIssuanceBurst: 1000000, streamsPerIdentity: 20000, streamsPerConnection: 20000 }
 log: { level: warn }
 `,
   );

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { after, before, describe, it } from 'node:test';
+import { createImpersonation } from '../../src/api/impersonation.ts';
 import { istioCaService } from '../../src/api/istio-ca.ts';
+import { parseTrustDomain } from '../../src/spiffe/id.ts';
 import { createCsr } from '../../src/x509/csr.ts';
 import { generateKeyPair } from '../../src/x509/keys.ts';
 import { pemEncode } from '../../src/x509/pem.ts';
+import { fakePodsOnNode } from '../support/fake-pods-on-node.ts';
 import { apiWorld } from '../support/api-world.ts';
 import type { ApiWorld } from '../support/api-world.ts';
 import { grpcCaller } from '../support/grpc-caller.ts';
@@ -23,6 +26,8 @@ function struct(fields: Readonly<Record<string, string>>): object {
   return { fields: Object.fromEntries(Object.entries(fields).map(([key, value]) => [key, { stringValue: value, string_value: value }])) };
 }
 
+const beside = 'spiffe://test.example/ns/shop/sa/beside';
+const pods = fakePodsOnNode('node-1', [beside]);
 let world: ApiWorld;
 let istio: GrpcCaller;
 
@@ -38,7 +43,15 @@ before(async () => {
       audiences: ['signet', 'istio-ca'],
       sign: world.issuing.issuer.issue,
       hasAuthority: (name) => name === 'fake' || name === 'other',
-      authorityFor: (caller) => world.issuing.policy.grant(caller).authority,
+      impersonation: createImpersonation({
+        trustDomain: parseTrustDomain('test.example'),
+        nodeAccounts: new Set(['/ns/shop/sa/node-proxy']),
+        pods,
+        mayMake: () => true,
+        allowed: world.issuing.policy.grant,
+        append: world.issuing.recorder.audit,
+        clock: world.issuing.clock,
+      }),
     }).register(server);
   });
   istio = grpcCaller({ address, file: 'istio/v1/auth/ca.proto', service: 'istio.v1.auth.IstioCertificateService' });
@@ -191,6 +204,27 @@ describe('a refusal', () => {
       code: 7,
       reason: 'PERMISSION_DENIED',
     },
+    {
+      what: 'a backend in something else than a text',
+      request: () => ({ csr: csrPem(), metadata: { fields: { CertSigner: { numberValue: 1 } } } }),
+      code: 3,
+      reason: 'INVALID_ARGUMENT',
+      says: /CertSigner must be a string/,
+    },
+    {
+      what: 'metadata that is larger than anybody needs, before it is decoded',
+      request: () => ({ csr: csrPem(), metadata: struct({ Other: 'x'.repeat(5000) }) }),
+      code: 3,
+      reason: 'TOO_LARGE',
+      says: /metadata has 50\d\d bytes/,
+    },
+    {
+      what: 'a CSR that is larger than any, which a client must not ask again',
+      request: () => ({ csr: 'x'.repeat(20_000) }),
+      code: 3,
+      reason: 'TOO_LARGE',
+      says: /csr has 20000 bytes/,
+    },
     { what: 'a CSR of a megabyte', request: () => ({ csr: 'x'.repeat(1024 * 1024) }), code: 8, reason: '' },
   ];
   for (const { what, request, metadata, code, reason, says } of cases) {
@@ -208,6 +242,21 @@ describe('a refusal', () => {
 
   it('names the right backend all the same', async () => {
     assert.equal((await create({ csr: csrPem(), metadata: struct({ CertSigner: 'fake', Other: 'ignored' }) })).length, 3);
+  });
+
+  it('never of a backend that policy lets this identity pick, nor of an empty name, as istio-agent sends it always', async () => {
+    const picky = 'spiffe://test.example/ns/shop/sa/picky';
+    const signer = async (name: string): Promise<string> => {
+      const request = { csr: csrPem([picky]), metadata: struct({ CertSigner: name }) };
+      const [leaf = ''] = await create(request, { authorization: 'Bearer picky' });
+      return (await world.issuing.store.issued.get(new X509Certificate(leaf).serialNumber.toLowerCase()))?.authority ?? '';
+    };
+    // The roots of both are published by now: what is handed out must chain to one.
+    await world.issuing.trust.setSource('ca:other', [world.issuing.otherAuthority.root]);
+    assert.equal(await signer('other'), 'other');
+    assert.equal(await signer('fake'), 'fake');
+    assert.equal(await signer(''), 'fake');
+    await world.issuing.trust.retainSources(['ca:fake']);
   });
 
   it('of a CA that fails or hangs is one that agents retry; what broke stays in the log', async () => {
@@ -239,6 +288,59 @@ describe('a refusal', () => {
     assert.equal(lines.length, 1);
     assert.match(causes(Object.values(lines[0]?.fields ?? {}).find((value) => value instanceof Error)), /the reason is for the log/);
     assert.doesNotMatch(JSON.stringify(lines), /very-secret/);
+  });
+});
+
+describe('a node proxy', () => {
+  const node = { authorization: 'Bearer node', clusterid: 'Kubernetes' };
+  const asks = (identity: string): object => ({ csr: csrPem([identity]), metadata: struct({ ImpersonatedIdentity: identity }) });
+
+  it('gets the certificate of a pod on its node, on record under that identity and audited with both', async () => {
+    const [leaf = ''] = await create(asks(beside), node);
+    const certificate = new X509Certificate(leaf);
+    assert.equal(certificate.subjectAltName, `URI:${beside}`);
+    const record = await world.issuing.store.issued.get(certificate.serialNumber.toLowerCase());
+    assert.equal(record?.spiffeId, beside);
+    assert.equal(record.instance, 'pod:node-1');
+    assert.equal(record.tokenSeenAt, 0);
+    const { items } = await world.issuing.store.audit.list(10);
+    const entry = items.find(({ action }) => action === 'certificate.impersonate');
+    assert.equal(entry?.actor, 'spiffe://test.example/ns/shop/sa/node-proxy');
+    assert.equal(entry.subject, beside);
+    assert.match(entry.detail, new RegExp(certificate.serialNumber, 'i'));
+  });
+
+  it('gets its own certificate as anybody does, and with an empty name too', async () => {
+    const own = 'spiffe://test.example/ns/shop/sa/node-proxy';
+    await create({ csr: csrPem([own]), metadata: struct({ ImpersonatedIdentity: '' }) }, node);
+  });
+
+  it("can't have its own name in a certificate that it asks for in another's", async () => {
+    const request = { csr: csrPem(['spiffe://test.example/ns/shop/sa/node-proxy']), metadata: struct({ ImpersonatedIdentity: beside }) };
+    assert.equal((await istio.refused('CreateCertificate', request, node)).reason, 'INVALID_CSR');
+  });
+
+  it('is refused for a pod elsewhere, with no reason but in the log', async () => {
+    const from = world.issuing.log.lines.length;
+    const refusal = await istio.refused('CreateCertificate', asks('spiffe://test.example/ns/shop/sa/elsewhere'), node);
+    assert.equal(refusal.code, 16);
+    assert.equal(refusal.details, 'authentication failed');
+    const fields: Readonly<Record<string, unknown>> = { ...world.issuing.log.lines.slice(from)[0]?.fields };
+    assert.match(causes(fields['err']), /no such pod runs there/);
+    assert.equal(fields['cluster'], 'Kubernetes');
+    assert.equal(fields['impersonated'], 'spiffe://test.example/ns/shop/sa/elsewhere');
+  });
+
+  it('may retry while nothing can tell where pods run', async () => {
+    pods.conduct = 'away';
+    assert.equal((await istio.refused('CreateCertificate', asks(beside), node)).code, 14);
+    pods.conduct = 'good';
+  });
+
+  it('for an identity that an operator stopped gets nothing', async () => {
+    world.issuing.denied.add(beside);
+    assert.equal((await istio.refused('CreateCertificate', asks(beside), node)).reason, 'IDENTITY_DENIED');
+    world.issuing.denied.clear();
   });
 });
 

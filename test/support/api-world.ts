@@ -22,6 +22,8 @@ export async function apiWorld(options: WorldOptions = {}): Promise<ApiWorld> {
   const callers = new Map<string, () => Caller>([
     ['web', () => callerOf(issuing, 'web', 'pod:web-0')],
     ['nobody', () => callerOf(issuing, 'web', undefined)],
+    ['picky', () => callerOf(issuing, 'picky', 'pod:picky-0')],
+    ['node', () => callerOf(issuing, 'node-proxy', 'pod:node-1', { pod: { namespace: 'shop', name: 'node-proxy-x', uid: 'node-1' } })],
     ['by-certificate', () => callerOf(issuing, 'web', 'pod:web-0', { authenticatedBy: 'certificate' })],
   ]);
   return {

@@ -85,12 +85,22 @@ function isMessage(definition: AnyDefinition | undefined): definition is Message
 
 /** ErrorInfo in the trailers of a failed call. */
 export function infoOf(metadata: grpc.Metadata): { reason: string | undefined; domain: string | undefined } {
+  const info = detailOf(metadata, 'ErrorInfo') as { reason: string; domain: string } | undefined;
+  return info ?? { reason: undefined, domain: undefined };
+}
+
+/** When RetryInfo in the trailers of a failed call says to come back, in ms from now. */
+export function retryAfterOf(metadata: grpc.Metadata): number | undefined {
+  const info = detailOf(metadata, 'RetryInfo') as { retry_delay: { seconds: number; nanos: number } | null } | undefined;
+  return info?.retry_delay ? info.retry_delay.seconds * 1000 + info.retry_delay.nanos / 1_000_000 : undefined;
+}
+
+function detailOf(metadata: grpc.Metadata, name: 'ErrorInfo' | 'RetryInfo'): object | undefined {
   const [trailer] = metadata.get('grpc-status-details-bin');
   const status = rich['google.rpc.Status'];
-  const info = rich['google.rpc.ErrorInfo'];
-  const none = { reason: undefined, domain: undefined };
-  if (!Buffer.isBuffer(trailer) || !isMessage(status) || !isMessage(info)) return none;
+  const detail = rich[`google.rpc.${name}`];
+  if (!Buffer.isBuffer(trailer) || !isMessage(status) || !isMessage(detail)) return undefined;
   const { details } = status.deserialize(trailer) as { readonly details: readonly { type_url: string; value: Buffer }[] };
-  const found = details.find(({ type_url }) => type_url === 'type.googleapis.com/google.rpc.ErrorInfo');
-  return found ? (info.deserialize(found.value) as { reason: string; domain: string }) : none;
+  const found = details.find(({ type_url }) => type_url === `type.googleapis.com/google.rpc.${name}`);
+  return found && detail.deserialize(found.value);
 }

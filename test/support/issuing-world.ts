@@ -7,6 +7,8 @@ import type { Bindings, BindingsLimits } from '../../src/issuance/bindings.ts';
 import { createInstanceCertificates } from '../../src/issuance/instance-certificates.ts';
 import type { InstanceCertificates } from '../../src/issuance/instance-certificates.ts';
 import type { InstanceCertificatesLimits } from '../../src/issuance/instance-work.ts';
+import { createIssuanceGate } from '../../src/issuance/issuance-gate.ts';
+import type { IssuanceGate, IssuanceGateLimits, TurnedAway } from '../../src/issuance/issuance-gate.ts';
 import { createIssuer } from '../../src/issuance/issuer.ts';
 import type { Issuer, IssuerLimits } from '../../src/issuance/issuer.ts';
 import type { Recorder } from '../../src/issuance/recorder.ts';
@@ -41,6 +43,8 @@ export interface IssuingWorld extends AsyncDisposable {
   readonly policy: Policy;
   readonly denied: Set<string>;
   readonly recorder: Recorder;
+  readonly gate: IssuanceGate;
+  readonly turnedAway: TurnedAway[];
   readonly issuer: Issuer;
   readonly bindings: Bindings;
   readonly certificates: InstanceCertificates;
@@ -57,6 +61,7 @@ export interface WorldOptions {
   readonly intermediateLifeMs?: number;
   readonly newestIssuedAt?: number;
   readonly issuerLimits?: Partial<IssuerLimits>;
+  readonly gateLimits?: Partial<IssuanceGateLimits>;
   readonly certificateLimits?: Partial<InstanceCertificatesLimits>;
   readonly bindingsLimits?: Partial<BindingsLimits>;
   readonly idleGraceMs?: number;
@@ -86,7 +91,10 @@ export async function issuingWorld(options: WorldOptions = {}): Promise<IssuingW
   const policy = createPolicy(
     {
       tiers: { standard: options.tierMs ?? 24 * hourMs },
-      rules: [{ match: '/ns/shop/sa/other-*', backend: 'other' }],
+      rules: [
+        { match: '/ns/shop/sa/other-*', backend: 'other' },
+        { match: '/ns/shop/sa/picky', certSigners: ['other'] },
+      ],
       keyModes: [],
       defaults: {
         tier: 'standard',
@@ -105,6 +113,14 @@ export async function issuingWorld(options: WorldOptions = {}): Promise<IssuingW
     },
     audit: (entry) => store.audit.append([entry]),
   };
+  const turnedAway: TurnedAway[] = [];
+  const gate = createIssuanceGate({
+    random,
+    limits: options.gateLimits ?? {},
+    turnedAway: (reason) => {
+      turnedAway.push(reason);
+    },
+  });
   const issuer = createIssuer({
     policy,
     authorities: new Map([
@@ -113,6 +129,7 @@ export async function issuingWorld(options: WorldOptions = {}): Promise<IssuingW
     ]),
     anchors: () => trust.current(),
     recorder,
+    gate,
     everIssued: ({ spiffeId, instance }) => store.issued.any(spiffeId, instance),
     newestIssuedAt: options.newestIssuedAt,
     clock,
@@ -125,6 +142,7 @@ export async function issuingWorld(options: WorldOptions = {}): Promise<IssuingW
     issued: store.issued,
     policy,
     recorder,
+    gate,
     clock,
     log,
     limits: options.bindingsLimits ?? {},
@@ -151,6 +169,8 @@ export async function issuingWorld(options: WorldOptions = {}): Promise<IssuingW
     policy,
     denied,
     recorder,
+    gate,
+    turnedAway,
     issuer,
     bindings,
     certificates,

@@ -2,12 +2,16 @@
  * `signet server` with a CA that can be made to hang or to fail: the real composition, and one thing before its authority.
  * Run as a child with an IPC channel, by which it is told what the CA does.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { SignetError } from '../../src/base/errors.ts';
 import type { Authority, SignedChain } from '../../src/ca/authority.ts';
 import { loadConfig } from '../../src/server/config/load.ts';
 import { startServer } from '../../src/server/start.ts';
 
-export type AuthorityState = 'works' | 'hangs' | 'fails';
+export type AuthorityState = 'works' | 'slow' | 'hangs' | 'fails';
+
+/** What a slow one takes for a signature. */
+const slowMs = 100;
 
 let state: AuthorityState = 'works';
 process.on('message', (next: AuthorityState) => {
@@ -18,8 +22,11 @@ process.on('message', (next: AuthorityState) => {
 function unreliable(authority: Authority): Authority {
   return {
     ...authority,
+    // It may hang, so that it is no longer one that signs within this turn of the loop.
+    capabilities: { ...authority.capabilities, builtHere: false },
     async sign(request, signal): Promise<SignedChain> {
       if (state === 'fails') throw new SignetError('AUTHORITY_UNAVAILABLE', 'the CA is away');
+      if (state === 'slow') await sleep(slowMs);
       if (state === 'hangs') {
         await new Promise((_, reject) => {
           signal.addEventListener('abort', () => {

@@ -151,6 +151,7 @@ function policy(config: Config): Finding[] {
     ...config.policy.rules.flatMap((rule, i) => [
       ...(rule.tier === undefined ? [] : missing(['policy', 'rules', i, 'tier'], rule.tier, tiers, 'tier')),
       ...(rule.backend === undefined ? [] : missing(['policy', 'rules', i, 'backend'], rule.backend, names, 'backend')),
+      ...(rule.certSigners ?? []).flatMap((signer, j) => missing(['policy', 'rules', i, 'certSigners', j], signer, names, 'backend')),
     ]),
   ];
 }

@@ -8,7 +8,7 @@ export const defaults = {
   },
   identity: { maxTokenLifetime: '24h', reauthenticateAfter: '7d' },
   builtin: { rootLife: '3650d', intermediateLife: '365d' },
-  signing: { concurrency: 64, queue: 1000, timeout: '10s' },
+  signing: { concurrency: 64, queue: 1000, wait: '5s', timeout: '10s' },
   tiers: { critical: '12h', standard: '24h', dev: '7d' },
   policy: {
     tier: 'standard',
@@ -26,6 +26,8 @@ export const defaults = {
     streamsPerConnection: 1000,
     issuancePerSecond: 200,
     issuanceBurst: 2000,
+    totalIssuancePerSecond: 2000,
+    totalIssuanceBurst: 20_000,
     requestTimeout: '15s',
   },
 } as const;

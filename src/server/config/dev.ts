@@ -20,7 +20,13 @@ export function devDefaults(): Partial<ConfigInput> {
       defaults: { tier: devTier, keyMode: 'server', keyDirectories: devKeyDirectories(), keyMaxAge: '30d' },
     },
     // One process, one machine: tests and demos start whole fleets at once.
-    limits: { issuancePerSecond: 1000, issuanceBurst: 10_000, streamsPerIdentity: 10_000 },
+    limits: {
+      issuancePerSecond: 1000,
+      issuanceBurst: 10_000,
+      totalIssuancePerSecond: 10_000,
+      totalIssuanceBurst: 100_000,
+      streamsPerIdentity: 10_000,
+    },
   };
 }
 

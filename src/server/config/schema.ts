@@ -3,7 +3,7 @@ import { pointerProblem } from '../../identity/json-pointer.ts';
 import { jwsAlgorithms } from '../../identity/jws-algorithm.ts';
 import { templateProblem } from '../../identity/path-template.ts';
 import { keyDirectoryProblem } from '../../policy/key-directory.ts';
-import { isTrustDomain } from '../../spiffe/id.ts';
+import { isTrustDomain, pathProblem } from '../../spiffe/id.ts';
 import { defaults } from './defaults.ts';
 import { address, count, day, duration, issuerUrlProblem, judged, name, path, pattern } from './fields.ts';
 
@@ -139,14 +139,23 @@ const ca = z.strictObject({
     .describe('What encrypts the CA keys in the store: exactly one of the three. Required outside --dev.'),
   signing: z
     .strictObject({
-      concurrency: count(10_000).prefault(defaults.signing.concurrency).describe('Signatures asked of one backend at the same time.'),
+      concurrency: count(10_000)
+        .prefault(defaults.signing.concurrency)
+        .describe('Certificates in the making by one backend at the same time; at least 512 by one that signs in this process.'),
       queue: z
         .int()
         .min(0)
         .max(1_000_000)
         .prefault(defaults.signing.queue)
-        .describe('How many more may wait; beyond that the answer is "overloaded", at once.'),
-      timeout: duration({ max: 300_000 }).prefault(defaults.signing.timeout).describe('How long one signature may take, waiting included.'),
+        .describe(
+          'How many more may wait, a quarter of them of one identity; beyond that the answer is "overloaded", at once. They are served one of each identity in turn. Renewals for live streams wait in front and are not counted.',
+        ),
+      wait: duration({ max: 300_000 })
+        .prefault(defaults.signing.wait)
+        .describe('How long one may wait for its turn; after that the answer is "overloaded".'),
+      timeout: duration({ max: 300_000 })
+        .prefault(defaults.signing.timeout)
+        .describe('How long a backend that signs elsewhere may take for one signature.'),
     })
     .prefault({}),
 });
@@ -168,6 +177,11 @@ const policy = z.strictObject({
         match: pattern().describe('A pattern over the SPIFFE path.'),
         tier: z.string().optional().describe('A name of `policy.tiers`. Default: that of `policy.defaults`.'),
         backend: z.string().optional().describe('A name of `ca.backends`. Default: `ca.default`.'),
+        certSigners: z
+          .array(z.string())
+          .max(100)
+          .optional()
+          .describe("Further names of `ca.backends` that Istio's clients may pick by `CertSigner`. Default: none."),
       }),
     )
     .max(10_000)
@@ -187,6 +201,13 @@ const policy = z.strictObject({
     .max(10_000)
     .prefault([])
     .describe('Who holds the private key, by identity; the first match wins. It is never inferred.'),
+  trustedNodeAccounts: z
+    .array(judged(pathProblem))
+    .max(100)
+    .prefault([])
+    .describe(
+      "Whole SPIFFE paths (no patterns) of node proxies, such as /ns/istio-system/sa/ztunnel: they may ask for certificates of the pods that are proved to run on their node, on Istio's API. Nobody by default.",
+    ),
   defaults: z
     .strictObject({
       tier: z.string().prefault(defaults.policy.tier).describe('A name of `policy.tiers`.'),
@@ -246,10 +267,21 @@ const limits = z.strictObject({
     .min(0.01)
     .max(100_000)
     .prefault(defaults.limits.issuancePerSecond)
-    .describe('Certificates per second and identity, on average; as many JWT-SVIDs besides.'),
+    .describe(
+      'Certificates per second and identity, on average; as many JWT-SVIDs besides. Renewals for live streams may overdraw it by the burst.',
+    ),
   issuanceBurst: count(1_000_000)
     .prefault(defaults.limits.issuanceBurst)
     .describe('Certificates that one identity may take at once; as many JWT-SVIDs besides.'),
+  totalIssuancePerSecond: z
+    .number()
+    .min(0.01)
+    .max(1_000_000)
+    .prefault(defaults.limits.totalIssuancePerSecond)
+    .describe('Likewise over all identities: what the CA and this machine can bear. Bound keys count as well.'),
+  totalIssuanceBurst: count(10_000_000)
+    .prefault(defaults.limits.totalIssuanceBurst)
+    .describe('Certificates that all identities together may take at once.'),
   requestTimeout: duration({ max: 300_000 })
     .prefault(defaults.limits.requestTimeout)
     .describe('How long one request of the CSR APIs may take.'),

@@ -1,4 +1,5 @@
 import type { IssuerSettings } from '../../identity/issuer-settings.ts';
+import type { IssuanceGateLimits } from '../../issuance/issuance-gate.ts';
 import type { PolicySettings } from '../../policy/rules.ts';
 import type { TrustDomain } from '../../spiffe/id.ts';
 import { parseTrustDomain } from '../../spiffe/id.ts';
@@ -77,5 +78,20 @@ export function policySettings(config: Config): PolicySettings {
       keyDirectories: policy.defaults.keyDirectories,
       keyMaxAgeMs: policy.defaults.keyMaxAge,
     },
+  };
+}
+
+/** One that signs in this process is never waited for: what is in the making there waits for the store alone, and shares its commits. */
+const leastInProcess = 512;
+
+export function gateLimits(config: Config, signsHere: (authority: string) => boolean): Partial<IssuanceGateLimits> {
+  const { limits } = config;
+  const { concurrency, queue, wait } = config.ca.signing;
+  return {
+    identityRate: { perSecond: limits.issuancePerSecond, burst: limits.issuanceBurst },
+    totalRate: { perSecond: limits.totalIssuancePerSecond, burst: limits.totalIssuanceBurst },
+    concurrency: (authority) => (signsHere(authority) ? Math.max(concurrency, leastInProcess) : concurrency),
+    queue,
+    waitMs: wait,
   };
 }

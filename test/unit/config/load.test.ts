@@ -331,6 +331,16 @@ describe('each kind of mistake', () => {
         says: /^signet\.yaml:15:12: ca\.default: there is no backend of that name \(one of builtin\)$/,
       },
       {
+        what: 'a backend to pick that is not there',
+        text: `${production}policy:\n  rules: [{match: /ns/*, certSigners: [builtn]}]\n`,
+        says: /policy\.rules\[0\]\.certSigners\[0\]: there is no backend of that name \(did you mean "builtin"\?\)$/,
+      },
+      {
+        what: 'a pattern of node accounts',
+        text: `${production}policy:\n  trustedNodeAccounts: ["/ns/*/sa/ztunnel"]\n`,
+        says: /policy\.trustedNodeAccounts\[0\]: must be the path of a SPIFFE ID/,
+      },
+      {
         what: 'a key folder with dots',
         text: `${production}policy:\n  defaults: {keyDirectories: [/etc/../root]}\n`,
         says: /^signet\.yaml:16:31: policy\.defaults\.keyDirectories\[0\]: a key directory has no "\." or "\.\." segment$/,

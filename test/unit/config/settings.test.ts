@@ -38,6 +38,7 @@ describe('what the other parts are given', () => {
       tier: 'critical',
       maxTtlMs: 43_200_000,
       authority: 'builtin',
+      certSigners: [],
       keyMode: 'csr',
       keyDirectories: ['/keys'],
       keyMaxAgeMs: 3_600_000,

@@ -34,8 +34,22 @@ describe('a good token', () => {
       credentialEnds: Number(claims['exp']) * 1000,
       tokenSeenAt: world.clock.now(),
       provedBy: `token kubernetes ${world.key.kid}`,
+      pod: { namespace: 'shop', name: 'web-0', uid: '11111111-2222-3333-4444-555555555555' },
     });
     assert.equal(world.authenticator.stillProved(caller), true);
+  });
+
+  it('names no pod where its claims have none, or an odd one', async () => {
+    const world = tokenWorld();
+    const base = podClaims(world.clock.now());
+    const kubernetes = { namespace: 'shop', serviceaccount: { name: 'web', uid: 'aaaa' } };
+    const podFor = async (pod: unknown): Promise<unknown> => {
+      const claims = { ...base, 'kubernetes.io': { ...kubernetes, ...(pod === undefined ? {} : { pod }) } };
+      return (await world.authenticator.authenticate(withToken(signToken(world.key, claims)), noHurry)).pod;
+    };
+    assert.deepEqual(await podFor({ name: 'web-1', uid: 'u-1' }), { namespace: 'shop', name: 'web-1', uid: 'u-1' });
+    for (const pod of [undefined, 'web-1', { uid: 'u-1' }, { name: '../web', uid: 'u-1' }, { name: 'WEB', uid: 'u-1' }])
+      assert.equal(await podFor(pod), undefined, JSON.stringify(pod));
   });
 
   it('is seen anew at each use, though it was verified before', async () => {

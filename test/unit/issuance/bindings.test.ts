@@ -138,8 +138,8 @@ describe('BindKey', () => {
       operator.abort();
       return done;
     };
-    const { policy, recorder, clock, log } = world;
-    const bindings = createBindings({ store: slow, issued: world.store.issued, policy, recorder, clock, log });
+    const { policy, recorder, gate, clock, log } = world;
+    const bindings = createBindings({ store: slow, issued: world.store.issued, policy, recorder, gate, clock, log });
     const changed: string[] = [];
     bindings.onChange((bearer) => changed.push(bearer.instance));
     const caller = callerOf(world, 'web', 'pod-1');
@@ -209,5 +209,21 @@ describe('bindings that nobody uses', () => {
     world.clock.advance(2 * 3_600_000);
     const [fresh] = await Promise.all([world.bindings.bind(caller, csrOf(), '/run/keys', never), world.bindings.used(old, never)]);
     assert.equal((await world.bindings.get({ spiffeId: caller.spiffeId, instance: 'pod-1' }, never))?.spkiSha256, fresh.spkiSha256);
+  });
+});
+
+describe('the rate of all together', () => {
+  it('counts bound keys as well, and says when to come back', async () => {
+    await using world = await issuingWorld({ keyMode: 'csr', gateLimits: { totalRate: { perSecond: 1, burst: 1 } } });
+    const bind = (account: string) => {
+      const caller = callerOf(world, account, 'pod-1');
+      return world.bindings.bind(caller, createCsr(generateKeyPair(), [caller.spiffeId]), '/run/keys', never);
+    };
+    await bind('web');
+    const limited = await failureOf(bind('api'));
+    assert.equal(limited.code, 'RATE_LIMITED');
+    assert.equal(limited.retryAfterMs, 1000);
+    world.clock.advance(1000);
+    await bind('api');
   });
 });

@@ -85,6 +85,7 @@ describe('a certificate', () => {
       authorities: new Map([['fake', world.authority]]),
       anchors: () => world.trust.current(),
       recorder: world.recorder,
+      gate: world.gate,
       everIssued: ({ spiffeId, instance }) => world.store.issued.any(spiffeId, instance),
       newestIssuedAt: await world.store.issued.newest(),
       clock: world.clock,
@@ -244,7 +245,7 @@ describe('a CA in trouble', () => {
   });
 
   it('leaves a bounded number of requests in the making', async () => {
-    await using world = await issuingWorld({ issuerLimits: { inFlight: 3, signTimeoutMs: 200 } });
+    await using world = await issuingWorld({ gateLimits: { concurrency: () => 3, queue: 0 }, issuerLimits: { signTimeoutMs: 200 } });
     world.authority.conduct = 'hang';
     const requests = Array.from({ length: 10 }, () => signed(world));
     const outcomes = await Promise.all(requests.map((request) => failureOf(world.issuer.issue(request, never))));
@@ -258,7 +259,7 @@ describe('a CA in trouble', () => {
 
 describe('a CA backend that hangs', () => {
   it('holds up those alone whose certificates it makes', async () => {
-    await using world = await issuingWorld({ issuerLimits: { inFlight: 2, signTimeoutMs: 500 } });
+    await using world = await issuingWorld({ gateLimits: { concurrency: () => 2, queue: 0 }, issuerLimits: { signTimeoutMs: 500 } });
     world.authority.conduct = 'hang';
     const stuck = [signed(world), signed(world), signed(world)].map((request) => failureOf(world.issuer.issue(request, never)));
     const caller = callerOf(world, 'other-web', 'pod-1');
@@ -271,7 +272,7 @@ describe('a CA backend that hangs', () => {
 
 describe('the rate of one identity', () => {
   it('is bounded over all of its instances, says when to come back, and leaves others alone', async () => {
-    await using world = await issuingWorld({ issuerLimits: { rate: { perSecond: 2, burst: 3 } } });
+    await using world = await issuingWorld({ gateLimits: { identityRate: { perSecond: 2, burst: 3 } } });
     for (let i = 0; i < 3; i++) await world.issuer.issue(signed(world, [], { caller: callerOf(world, 'web', `pod-${String(i)}`) }), never);
     const limited = await failureOf(world.issuer.issue(signed(world, [], { caller: callerOf(world, 'web', 'pod-9') }), never));
     assert.equal(limited.code, 'RATE_LIMITED');
@@ -282,7 +283,7 @@ describe('the rate of one identity', () => {
   });
 
   it('counts requests that are refused for what they ask', async () => {
-    await using world = await issuingWorld({ issuerLimits: { rate: { perSecond: 1, burst: 2 } } });
+    await using world = await issuingWorld({ gateLimits: { identityRate: { perSecond: 1, burst: 2 } } });
     const bad = { csr: Buffer.from('garbage') };
     assert.equal((await failureOf(world.issuer.issue(signed(world, [], bad), never))).code, 'INVALID_CSR');
     assert.equal((await failureOf(world.issuer.issue(signed(world, [], bad), never))).code, 'INVALID_CSR');

@@ -8,6 +8,7 @@ async function filled() {
   metrics.watch({
     streams: () => ({ sotw: 3, delta: 4 }),
     earliestExpirySeconds: () => expiry,
+    waiting: () => 5,
     trustGeneration: () => 7,
     ready: () => true,
     jwtKeyAges: () => ({ active: 90, prepared: expiry === undefined ? undefined : 30 }),
@@ -15,6 +16,7 @@ async function filled() {
   metrics.jwtSvidIssued();
   metrics.issued('builtin', 'csr', 0.002);
   metrics.issuanceFailed('AUTHORITY_UNAVAILABLE');
+  metrics.turnedAway('total-rate');
   metrics.rotated('csr');
   metrics.authenticated('token');
   metrics.authenticationFailed('expired');
@@ -34,6 +36,8 @@ describe('the metrics page', () => {
       'signet_certificates_issued_total{authority="builtin",mode="csr"} 1',
       'signet_issuance_failures_total{reason="AUTHORITY_UNAVAILABLE"} 1',
       'signet_issuance_duration_seconds_count{mode="csr"} 1',
+      'signet_issuance_turned_away_total{reason="total-rate"} 1',
+      'signet_issuance_waiting 5',
       'signet_rotations_total{mode="csr"} 1',
       'signet_authentication_failures_total{reason="expired"} 1',
       'signet_secret_acks_total{type="validation"} 1',

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { checkPolicySettings, createPolicy } from '../../../src/policy/rules.ts';
+import { backendOf } from '../../../src/policy/policy.ts';
 import type { PolicySettings } from '../../../src/policy/rules.ts';
 import { parseSpiffeId, parseTrustDomain } from '../../../src/spiffe/id.ts';
 import type { SpiffeId } from '../../../src/spiffe/id.ts';
@@ -13,6 +14,7 @@ const settings: PolicySettings = {
     { match: '/ns/payments/sa/*', tier: 'critical' },
     { match: '/ns/payments/**', tier: 'dev', backend: 'vault' },
     { match: '/ns/*/sa/batch', backend: 'vault' },
+    { match: '/ns/picky/**', certSigners: ['vault', 'acme'] },
   ],
   keyModes: [
     { match: '/ns/demo/**', mode: 'server' },
@@ -35,6 +37,7 @@ describe('policy', () => {
       tier: 'standard',
       maxTtlMs: 24 * hour,
       authority: 'builtin',
+      certSigners: [],
       keyMode: 'csr',
       keyDirectories: ['/var/run/signet'],
       keyMaxAgeMs: 720 * hour,
@@ -49,6 +52,17 @@ describe('policy', () => {
     assert.equal(grant.keyMaxAgeMs, hour);
     assert.equal(grantOf('/ns/payments/vm/1').tier, 'dev');
     assert.deepEqual([grantOf('/ns/x/sa/batch').authority, grantOf('/ns/x/sa/batch').tier], ['vault', 'standard']);
+  });
+
+  it('lets a CA backend be picked by name only where a rule says so', () => {
+    const picky = grantOf('/ns/picky/sa/web');
+    assert.deepEqual(
+      [undefined, 'builtin', 'acme'].map((asked) => backendOf(picky, asked)),
+      ['builtin', 'builtin', 'acme'],
+    );
+    assert.throws(() => backendOf(picky, 'other'), { code: 'PERMISSION_DENIED' });
+    assert.throws(() => backendOf(grantOf('/ns/shop/sa/web'), 'vault'), { code: 'PERMISSION_DENIED' });
+    assert.throws(() => backendOf(grantOf('/ns/payments/vm/1'), 'builtin'), { code: 'PERMISSION_DENIED' });
   });
 
   it('lets the server make keys only where a rule says so', () => {
