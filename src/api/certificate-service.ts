@@ -71,7 +71,7 @@ interface SignJwtSvidRequest {
 }
 
 const name = 'signet.v1.CertificateService';
-/** `csr` has the same number in both requests. What waits for the CA holds its request in memory. */
+/** What waits for the CA holds its request in memory. */
 const csrBounds: FieldBounds = new Map([[1, { name: 'csr', bytes: longestCsr }]]);
 
 /** signet.v1.CertificateService: SignCertificate, BindKey, SignJwtSvid and GetJwtBundle. */
@@ -134,7 +134,7 @@ export function certificateService(deps: CertificateServiceDeps): { register(ser
 
   return {
     register(server) {
-      server.addService(protoService('signet/v1/certificate_service.proto', name, csrBounds), {
+      server.addService(protoService('signet/v1/certificate_service.proto', name, { SignCertificate: csrBounds, BindKey: csrBounds }), {
         SignCertificate: unary(`${name}/SignCertificate`, deps, signCertificate),
         BindKey: unary(`${name}/BindKey`, deps, bindKey),
         SignJwtSvid: unary(`${name}/SignJwtSvid`, deps, signJwtSvid),

@@ -106,7 +106,7 @@ export function istioCaService(deps: IstioCaDeps): { register(server: Server): v
 
   return {
     register(server) {
-      server.addService(protoService('istio/v1/auth/ca.proto', 'istio.v1.auth.IstioCertificateService', bounds), {
+      server.addService(protoService('istio/v1/auth/ca.proto', 'istio.v1.auth.IstioCertificateService', { CreateCertificate: bounds }), {
         CreateCertificate: unary('istio.v1.auth.IstioCertificateService/CreateCertificate', { ...deps, statusOf }, createCertificate),
       });
     },

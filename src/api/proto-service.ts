@@ -14,8 +14,8 @@ const options: Options = { includeDirs: [protoRoot], longs: Number, enums: Strin
 export type FieldBounds = ReadonlyMap<number, { readonly name: string; readonly bytes: number }>;
 const unbounded: FieldBounds = new Map();
 
-/** The definition of `signet.v1.AdminService` and the like; `file` is relative to proto/. */
-export function protoService(file: string, name: string, bounds: FieldBounds = unbounded): ServiceDefinition {
+/** The definition of `signet.v1.AdminService` and the like; `file` is relative to proto/, `bounds` are by method. */
+export function protoService(file: string, name: string, bounds: Readonly<Record<string, FieldBounds>> = {}): ServiceDefinition {
   const root = loadPackageDefinition(loadSync(file, options));
   let node: unknown = root;
   for (const part of name.split('.'))
@@ -25,7 +25,7 @@ export function protoService(file: string, name: string, bounds: FieldBounds = u
     return Object.fromEntries(
       methods.map(([method, definition]) => [
         method,
-        { ...definition, requestDeserialize: strictly(definition.requestDeserialize, bounds) },
+        { ...definition, requestDeserialize: strictly(definition.requestDeserialize, bounds[method] ?? unbounded) },
       ]),
     );
   }
