@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import type { sendUnaryData, Server, ServerUnaryCall, ServiceDefinition, UntypedHandleCall } from '@grpc/grpc-js';
 import type { Clock } from '../base/clock.ts';
 import { abortable, deadlineSignal } from '../base/deadline.ts';
@@ -53,6 +54,9 @@ export interface WorkloadApiService {
   drain(signal: AbortSignal): Promise<void>;
   readonly streamCount: number;
 }
+
+/** Of the event loop, until what was said last has been handed to the socket. */
+const turnsToWrite = 5;
 
 type UnaryCall = ServerUnaryCall<Buffer, Buffer>;
 
@@ -198,6 +202,9 @@ export function createWorkloadApi({ source, clock, log, limits: given }: Workloa
       // Clients come back after this one (Workload API §4); an end with OK is one that some take for the last word.
       for (const one of streams) one.fail(new SignetError('OVERLOADED', 'the agent is stopping'));
       if (streams.size > 0 && !signal.aborted) await empty;
+      // A call is closed for grpc-js before its status is on the wire, and a session that is destroyed by then cancels
+      // it instead: go-spiffe takes CANCELLED for the last word and never comes back.
+      for (let i = 0; i < turnsToWrite; i++) await turn();
     },
     get streamCount() {
       return streams.size;

@@ -107,10 +107,12 @@ export interface WorkloadWorld extends AsyncDisposable {
   /** Issues every identity anew, with new keys, and publishes them. Returns what is published then. */
   rotate(): Promise<X509State>;
   readonly source: MemoryWorkloadSource;
+  /** Of the server that runs now. */
   readonly service: WorkloadApiService;
   readonly log: RecordingLog;
-  /** Ends the server, as when the agent dies; the socket's path stays free for the next one. */
+  /** Ends the server as an agent does that stops. */
   stop(): Promise<void>;
+  /** Another server on the same path and source, as an agent that comes back. */
   restart(): Promise<void>;
 }
 
@@ -167,25 +169,31 @@ export async function startWorkloadApi(options: WorkloadOptions = {}): Promise<W
     source.fetch = sign;
     source.setJwtBundles(new Map(all.map(({ name, jwks }) => [name, jwks])));
   }
-  const service = createWorkloadApi({ source, clock: systemClock, log, limits: options.limits ?? {} });
-  let server = await listen(service, socket);
+  const serve = async (): Promise<{ readonly service: WorkloadApiService; readonly server: Server }> => {
+    const service = createWorkloadApi({ source, clock: systemClock, log, limits: options.limits ?? {} });
+    return { service, server: await listen(service, socket) };
+  };
+  let running = await serve();
   return {
     socket,
     endpoint: `unix://${socket}`,
     trustDomain,
     rotate,
     source,
-    service,
     log,
-    stop() {
-      server.forceShutdown();
-      return Promise.resolve();
+    get service() {
+      return running.service;
+    },
+    async stop() {
+      // First: a session that is destroyed cancels its streams, and go-spiffe takes CANCELLED for the last word.
+      await running.service.drain(AbortSignal.timeout(5000));
+      running.server.forceShutdown();
     },
     async restart() {
-      server = await listen(service, socket);
+      running = await serve();
     },
     async [Symbol.asyncDispose]() {
-      server.forceShutdown();
+      running.server.forceShutdown();
       await folder[Symbol.asyncDispose]();
     },
   };
