@@ -85,15 +85,15 @@ export function createWorkloadApi({ source, clock, log, limits: given }: Workloa
       }
     };
     return (call) => {
-      const opened = openStateStream(call, current);
+      const opened = openStateStream(call, current, (failure) => {
+        report(method, failure);
+      });
       try {
         checkSecurityHeader(call.metadata);
         if (draining) throw new SignetError('OVERLOADED', 'the agent is stopping');
         if (streams.size >= limits.maxStreams) throw new SignetError('RATE_LIMITED', 'too many streams of this workload are open');
       } catch (error) {
-        refuse(method, SignetError.from(error), (failure) => {
-          opened.fail(failure);
-        });
+        opened.fail(SignetError.from(error));
         return;
       }
       streams.add(opened);
@@ -126,9 +126,9 @@ export function createWorkloadApi({ source, clock, log, limits: given }: Workloa
             callback(null, response);
           },
           (error: unknown) => {
-            refuse(method, SignetError.from(error), (failure) => {
-              callback(statusOf(failure));
-            });
+            const failure = SignetError.from(error);
+            report(method, failure);
+            callback(statusOf(failure));
           },
         )
         .finally(() => calls--);
@@ -169,11 +169,10 @@ export function createWorkloadApi({ source, clock, log, limits: given }: Workloa
       throw new SignetError('INVALID_ARGUMENT', `an audience has at most ${String(limits.maxAudienceLength)} characters`);
   }
 
-  function refuse(method: string, failure: SignetError, end: (failure: SignetError) => void): void {
+  function report(method: string, failure: SignetError): void {
     const fields = { method, code: failure.code, err: failure };
     if (grpcStatus(failure.code) === grpcStatus('INTERNAL')) log.error(fields, 'Workload API call failed');
     else log.info(fields, 'Workload API call refused');
-    end(failure);
   }
 
   return {

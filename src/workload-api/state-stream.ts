@@ -15,7 +15,7 @@ export interface StateStream {
  * A stream of whole states. At most one message is on its way; what changes meanwhile is sent in the next, as it is by
  * then. So a client that doesn't read costs the memory of one message, which all streams share.
  */
-export function openStateStream(call: StateCall, current: () => Message): StateStream {
+export function openStateStream(call: StateCall, current: () => Message, onFailure: (failure: SignetError) => void): StateStream {
   let sent: Buffer | undefined;
   let writing = false;
   let ended = false;
@@ -26,6 +26,7 @@ export function openStateStream(call: StateCall, current: () => Message): StateS
   function fail(failure: SignetError): void {
     if (ended) return;
     ended = true;
+    onFailure(failure);
     // grpc-js takes the status from an error event, and ends the stream by it.
     call.emit('error', statusOf(failure));
   }
