@@ -9,7 +9,11 @@ export function published<State extends object>(read: () => State | 'pending' | 
   let last: { readonly state: State; readonly message: Buffer } | undefined;
   return () => {
     const state = read();
-    if (typeof state === 'string') return state;
+    if (typeof state === 'string') {
+      // A message may hold private keys: an identity that was taken away is not kept.
+      if (state === 'denied') last = undefined;
+      return state;
+    }
     if (last?.state === state) return last.message;
     const made = encode(state);
     const message = last?.message.equals(made) === true ? last.message : made;

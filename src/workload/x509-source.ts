@@ -43,6 +43,8 @@ export class X509Source extends EventEmitter<Events> {
 
   private constructor(path: string) {
     super();
+    // Every server, and every gRPC channel, listens.
+    this.setMaxListeners(0);
     this.#path = path;
   }
 

@@ -200,12 +200,26 @@ describe('the published package', () => {
     assert.match(wrong.stdout, /private/);
   });
 
-  it('says in one line what it needs on Node 20, and exits with 2', async () => {
+  it('says in one line what it needs on Node 20, and exits with 2; its library works there', async () => {
     const here = await installed(folder.file('on20'), tarball, 20);
     const { code, stdout, stderr } = await run(here, ['--help']);
     assert.equal(code, 2);
     assert.equal(stdout, '');
     assert.match(stderr, /^signet needs Node\.js 24 or newer; this is v20\.[^\n]+\n$/);
+
+    // The library needs less than the program.
+    await using world = await startWorkloadApi();
+    const file = join(folder.file('on20'), 'who.mjs');
+    await writeFile(
+      file,
+      `import { X509Source } from 'signet-sds/workload';
+const source = await X509Source.open();
+console.log(process.version, source.svid.spiffeId);
+source.close();
+`,
+    );
+    const who = await runProgram(here.node, [file], { env: { ...shell(), SPIFFE_ENDPOINT_SOCKET: world.endpoint } });
+    assert.match(who.stdout, /^v20\.\S+ spiffe:\/\/test\.example\/ns\/shop\/sa\/web\n$/, who.stderr);
   });
 });
 

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { connect as connectHttp2, createSecureServer } from 'node:http2';
 import { createServer as createHttpsServer, request } from 'node:https';
+import { text } from 'node:stream/consumers';
 import { connect, createServer } from 'node:tls';
 import { before, describe, it } from 'node:test';
 import { clientOptions, httpsAgent, memberOf, mutualTls, oneOf, peerIdOf, secureServer } from '../../src/workload/index.ts';
+import type { X509Source } from '../../src/workload/index.ts';
 import { parseSpiffeId } from '../../src/spiffe/id.ts';
 import { generateKeyPair } from '../../src/x509/keys.ts';
 import type { X509Svid } from '../../src/workload-api/workload-source.ts';
@@ -202,4 +205,36 @@ it('HTTPS: a server and an agent follow rotations, and a handler knows its clien
   assert.equal(serials.size, 3);
   await assert.rejects(get(httpsAgent(client.source, oneOf(web))), /not one that is wanted here/);
   agent.destroy();
+});
+
+it('HTTP/2: a client that is not let in ends its own connection alone', async () => {
+  await using server = await testWorkload(ours, '/db');
+  await using client = await testWorkload(ours, '/web');
+  await using other = await testWorkload(ours, '/other');
+  const handled: (string | undefined)[] = [];
+  const http2 = createSecureServer(mutualTls);
+  http2.on('stream', (stream) => {
+    handled.push(peerIdOf(stream.session?.socket ?? {}));
+    stream.respond({ ':status': 200 });
+    stream.end('hello');
+  });
+  http2.on('sessionError', () => undefined);
+  secureServer(http2, server.source, { authorize: oneOf(web) });
+  await using peer = await listening(http2);
+  const get = async (source: X509Source): Promise<string> => {
+    const session = connectHttp2(`https://127.0.0.1:${String(peer.port)}`, clientOptions(source, oneOf(db)));
+    try {
+      const stream = session.request({ ':path': '/' });
+      const ended = new Promise<never>((_, reject) => session.once('error', reject).once('close', reject));
+      return await Promise.race([text(stream), ended]);
+    } finally {
+      session.destroy();
+    }
+  };
+  for (let round = 0; round < 3; round++) {
+    assert.equal(await get(client.source), 'hello');
+    await assert.rejects(get(other.source));
+    await server.rotate();
+  }
+  assert.equal(handled.length, 3);
 });
