@@ -117,6 +117,14 @@ describe('mutual TLS between two services', () => {
     }
   });
 
+  it('is refused to a certificate that TLS did not verify, also by a server that was made to let everybody in', async () => {
+    await using server = await testWorkload(ours, '/db');
+    await using peer = await tlsServer(server.source, { authorize: oneOf(web) }, { requestCert: true, rejectUnauthorized: false });
+    await assert.rejects(ask(peer.port, bareOptions(await impostor(partner, web), [ours.authority.root])), /closed|reset/i);
+    assert.match(peer.refused[0]?.message ?? '', /no certificate that TLS verified/);
+    assert.equal((await ask(peer.port, bareOptions(await ours.svid('/web'), [ours.authority.root]))).said, web);
+  });
+
   it('fails with a server that was not given an identity yet', async () => {
     await using client = await testWorkload(ours, '/web');
     const bare = createServer(mutualTls, (socket) => socket.end('x'));
