@@ -207,6 +207,41 @@ func connections(ctx context.Context, serverSocket, clientSocket string) error {
 	return nil
 }
 
+// One connection to a server of somebody else's making.
+func dial(ctx context.Context, client *workloadapi.Client, address, id string) error {
+	source, err := workloadapi.NewX509Source(ctx, workloadapi.WithClient(client))
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	seen, err := connect(address, tlsconfig.MTLSClientConfig(source, source, tlsconfig.AuthorizeID(spiffeid.RequireFromString(id))))
+	if err != nil {
+		say(map[string]any{"refused": err.Error()})
+		return nil
+	}
+	say(map[string]any{"serial": seen[0], "said": seen[1]})
+	return nil
+}
+
+// A server for clients of somebody else's making, until our stdin ends.
+func listen(ctx context.Context, client *workloadapi.Client, id string) error {
+	source, err := workloadapi.NewX509Source(ctx, workloadapi.WithClient(client))
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	config := tlsconfig.MTLSServerConfig(source, source, tlsconfig.AuthorizeID(spiffeid.RequireFromString(id)))
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	go serve(listener)
+	say(map[string]any{"port": listener.Addr().(*net.TCPAddr).Port})
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
 // Answers each client with the serial number of the certificate that it showed.
 func serve(listener net.Listener) {
 	for {
@@ -257,6 +292,10 @@ func run(ctx context.Context, args []string) error {
 		return jwt(ctx, client, args[2], args[3])
 	case "wit":
 		return wit(ctx, client)
+	case "dial":
+		return dial(ctx, client, args[2], args[3])
+	case "listen":
+		return listen(ctx, client, args[2])
 	}
 	return fmt.Errorf("no command %q", args[0])
 }
