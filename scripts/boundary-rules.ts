@@ -5,7 +5,7 @@ const order = [
   ['base'],
   ['observe', 'spiffe'],
   ['x509', 'config'],
-  ['identity', 'policy', 'ca', 'store'],
+  ['identity', 'policy', 'ca', 'store', 'workload'],
   ['issuance', 'trust', 'ledger'],
   ['rotation', 'sds', 'workload-api'],
   ['api', 'web'],
@@ -27,7 +27,7 @@ const direction: IRegularForbiddenRuleType[] = order.flatMap((group, rank) =>
 const homes: readonly (readonly [name: string, module: string, home: string])[] = [
   ['pkijs-asn1js', '(pkijs|asn1js)', '^(src/x509/|test/)'],
   ['node-forge', 'node-forge', '^(src/x509/pkcs12\\.ts|test/)'],
-  ['grpc-js', '@grpc/(grpc-js|proto-loader)', '^(src/(sds|workload-api|api|server|agent|cli)/|test/)'],
+  ['grpc-js', '@grpc/(grpc-js|proto-loader)', '^(src/(sds|workload|workload-api|api|server|agent|cli)/|test/)'],
   ['prom-client', 'prom-client', '^(src/observe/(agent-)?metrics\\.ts|test/)'],
   ['pino', 'pino', '^(src/observe/logger\\.ts|test/)'],
 ];
@@ -52,6 +52,13 @@ export const boundaryRules: { forbidden: IRegularForbiddenRuleType[]; options: I
       comment: 'Everybody else takes base/log.ts and plain callbacks.',
       from: { path: '^src/', pathNot: '^src/((observe|server|agent|cli)/|main\.ts$)' },
       to: { path: '^src/observe/' },
+    },
+    {
+      name: 'workload-is-for-services',
+      severity: 'error',
+      comment: 'The published client library: nothing of the program is built on it.',
+      from: { path: '^src/', pathNot: '^src/workload/' },
+      to: { path: '^src/workload/' },
     },
     { name: 'src-not-test', severity: 'error', from: { path: '^src/' }, to: { path: '^(test|scripts)/' } },
   ],

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
+import { bytesField, textField } from '../base/wire-writer.ts';
 import { encodeSecret, secretTypeUrl } from './secret.ts';
 import type { Published } from './secret-source.ts';
-import { bytesField, textField } from './wire.ts';
 
 export interface NamedSecret {
   readonly name: string;

@@ -1,6 +1,6 @@
+import { bytesField, textField } from '../base/wire-writer.ts';
 import type { CheckedAnchors, CheckedIdentity } from '../x509/material.ts';
 import type { Published } from './secret-source.ts';
-import { bytesField, textField } from './wire.ts';
 
 /** The one type that this service serves. */
 export const secretTypeUrl = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret';

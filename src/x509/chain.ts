@@ -19,11 +19,30 @@ export function verifySvid(
   at: number,
 ): { readonly certificate: Certificate; readonly spiffeId: SpiffeId } {
   const certificate = verifiedLeaf(chain, anchors, at);
+  return { certificate, spiffeId: nameOf(certificate) };
+}
+
+/**
+ * The profile and dates of an X.509-SVID's leaf alone, at a time in ms: for a leaf whose path TLS has just verified. Returns
+ * whose it is. Throws INVALID_ARGUMENT.
+ */
+export function checkSvid(leaf: Buffer, at: number): SpiffeId {
+  const certificate = parseCertificate(leaf);
+  checkDates(certificate, at);
+  return nameOf(certificate);
+}
+
+function nameOf(certificate: Certificate): SpiffeId {
   const fault = leafFault(certificate);
   if (fault !== undefined) throw pathError(certificate, fault);
   const [uri] = certificate.uris;
   if (uri === undefined || !isSpiffeId(uri)) throw pathError(certificate, 'its name is not a SPIFFE ID');
-  return { certificate, spiffeId: uri };
+  return uri;
+}
+
+function checkDates(certificate: Certificate, at: number): void {
+  if (at < certificate.notBefore || at > certificate.notAfter)
+    throw pathError(certificate, at > certificate.notAfter ? 'it has expired' : 'it is not valid yet');
 }
 
 export interface IssuedCheck {
@@ -132,9 +151,7 @@ function verifiedLeaf(chain: readonly Buffer[], anchors: readonly Buffer[], at: 
   if (!first) throw new SignetError('INVALID_ARGUMENT', 'an empty chain');
   const certificate = parseCertificate(first);
   if (certificate.unknownCritical.length > 0) throw pathError(certificate, 'it has a critical extension that is not understood');
-  if (at < certificate.notBefore || at > certificate.notAfter) {
-    throw pathError(certificate, at > certificate.notAfter ? 'it has expired' : 'it is not valid yet');
-  }
+  checkDates(certificate, at);
   buildPath(certificate, rest, anchors, at, 'verify');
   return certificate;
 }

@@ -9,6 +9,8 @@ import { endChild, keepTrack, runProgram } from '../support/process.ts';
 import type { Ran } from '../support/process.ts';
 import { tempFolder } from '../support/temp.ts';
 import type { TempFolder } from '../support/temp.ts';
+import { startWorkloadApi, testTrustDomain } from '../support/workload-world.ts';
+import type { WorkloadWorld } from '../support/workload-world.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const npmMs = 600_000;
@@ -71,7 +73,15 @@ describe('the published package', () => {
   it('holds what runs and what is read, and neither sources nor tests', async () => {
     const { stdout } = await runProgram('tar', ['-tzf', tarball]);
     const files = stdout.trim().split('\n');
-    for (const needed of ['bin/signet.js', 'dist/main.js', 'proto/signet/v1/admin_service.proto', 'package.json', 'README.md', 'LICENSE']) {
+    for (const needed of [
+      'bin/signet.js',
+      'dist/main.js',
+      'dist/workload/index.d.ts',
+      'proto/signet/v1/admin_service.proto',
+      'package.json',
+      'README.md',
+      'LICENSE',
+    ]) {
       assert.ok(files.includes(`package/${needed}`), needed);
     }
     assert.deepEqual(
@@ -121,12 +131,95 @@ describe('the published package', () => {
     assert.equal(output, ready);
   });
 
-  it('says in one line what it needs on Node 20, and exits with 2', async () => {
+  it('gives two Node services their identities, by the example in the documentation, through a rotation', async () => {
+    const here = await installed(folder.file('services'), tarball, 24);
+    const page = await readFile(join(root, 'docs/how-to/node-service.md'), 'utf8');
+    const examples = [...page.matchAll(/^```(?:js|ts)\n\/\/ (\S+)\n(.*?)^```$/gms)].map(
+      ([, name = '', code = '']) => [name, code] as const,
+    );
+    assert.deepEqual(
+      examples.map(([name]) => name),
+      ['server.mjs', 'client.mjs', 'grpc.mts'],
+    );
+    for (const [name, code] of examples) await writeFile(join(folder.file('services'), name), code);
+
+    const trustDomain = await testTrustDomain('example.org');
+    await using db = await startWorkloadApi({ trustDomain, identities: { '/ns/shop/sa/db': '' } });
+    await using web = await startWorkloadApi({ trustDomain, identities: { '/ns/shop/sa/web': '' } });
+    await using other = await startWorkloadApi({ trustDomain, identities: { '/ns/shop/sa/other': '' } });
+    const server = spawn(here.node, ['server.mjs'], {
+      cwd: folder.file('services'),
+      env: { ...shell(), SPIFFE_ENDPOINT_SOCKET: db.endpoint, PORT: '0' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    keepTrack(server);
+    let [output, log] = ['', ''];
+    server.stdout.setEncoding('utf8').on('data', (chunk: string) => (output += chunk));
+    server.stderr.setEncoding('utf8').on('data', (chunk: string) => (log += chunk));
+    const [, port = ''] = await eventually('its port', () => /^port (\d+)$/m.exec(output) ?? undefined);
+    const client = (world: WorkloadWorld): Promise<Ran> =>
+      runProgram(here.node, [join(folder.file('services'), 'client.mjs')], {
+        env: { ...shell(), SPIFFE_ENDPOINT_SOCKET: world.endpoint, PORT: port },
+      });
+    for (let rotation = 0; rotation < 2; rotation++) {
+      const { code, stdout, stderr } = await client(web);
+      assert.deepEqual([code, stdout, stderr], [0, 'hello spiffe://example.org/ns/shop/sa/web\n', '']);
+      const before = log;
+      await db.rotate();
+      await eventually('its new certificate', () => (/new certificate: [0-9a-f]+\n$/.test(log) && log !== before ? true : undefined));
+    }
+    const refused = await client(other);
+    assert.deepEqual([refused.code, refused.stdout], [1, '']);
+    await eventually('why', () => (log.includes('not one that is wanted here: spiffe://example.org/ns/shop/sa/other') ? true : undefined));
+    await endChild(server, 'SIGTERM', 30_000);
+    assert.equal(server.exitCode, 0);
+  });
+
+  it('has types for its library, as a strict compiler reads them', async () => {
+    const services = folder.file('services');
+    await writeFile(
+      join(services, 'tsconfig.json'),
+      JSON.stringify({
+        compilerOptions: {
+          strict: true,
+          noEmit: true,
+          target: 'es2024',
+          module: 'nodenext',
+          types: ['node'],
+          typeRoots: [join(root, 'node_modules/@types')],
+        },
+        files: ['grpc.mts'],
+      }),
+    );
+    await writeFile(join(services, 'wrong.mts'), "import { X509Source } from 'signet-sds/workload';\nnew X509Source('/path');\n");
+    const tsc = (...args: string[]): Promise<Ran> => runProgram(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), ...args]);
+    const { code, stdout } = await tsc('-p', services);
+    assert.equal(code, 0, stdout);
+    // The types are there: without them everything would be any.
+    const wrong = await tsc('--noEmit', '--strict', '--module', 'nodenext', '--ignoreConfig', join(services, 'wrong.mts'));
+    assert.match(wrong.stdout, /private/);
+  });
+
+  it('says in one line what it needs on Node 20, and exits with 2; its library works there', async () => {
     const here = await installed(folder.file('on20'), tarball, 20);
     const { code, stdout, stderr } = await run(here, ['--help']);
     assert.equal(code, 2);
     assert.equal(stdout, '');
     assert.match(stderr, /^signet needs Node\.js 24 or newer; this is v20\.[^\n]+\n$/);
+
+    // The library needs less than the program.
+    await using world = await startWorkloadApi();
+    const file = join(folder.file('on20'), 'who.mjs');
+    await writeFile(
+      file,
+      `import { X509Source } from 'signet-sds/workload';
+const source = await X509Source.open();
+console.log(process.version, source.svid.spiffeId);
+source.close();
+`,
+    );
+    const who = await runProgram(here.node, [file], { env: { ...shell(), SPIFFE_ENDPOINT_SOCKET: world.endpoint } });
+    assert.match(who.stdout, /^v20\.\S+ spiffe:\/\/test\.example\/ns\/shop\/sa\/web\n$/, who.stderr);
   });
 });
 

@@ -1,12 +1,10 @@
-import { access, mkdir, rm } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { runProgram } from './process.ts';
+import { cached, install, installPython } from './test-cache.ts';
 
 /** Certificate linters, installed once into the cache of the tests. What can't be had is an error, never a skip. */
 const zlintVersion = '3.6.1'; // 3.7 has a dependency that isn't to be had.
 const pkilintVersion = '0.13.3';
-const installMs = 300_000;
 
 export interface Finding {
   readonly severity: string;
@@ -46,34 +44,9 @@ async function pkilintRun(program: string, files: readonly string[]): Promise<Fi
 }
 
 async function installZlint(folder: string): Promise<void> {
-  await run('go', ['install', `github.com/zmap/zlint/v3/cmd/zlint@v${zlintVersion}`], { GOBIN: folder });
+  await install('go', ['install', `github.com/zmap/zlint/v3/cmd/zlint@v${zlintVersion}`], { GOBIN: folder });
 }
 
 async function installPkilint(folder: string): Promise<void> {
-  await run('python3', ['-m', 'venv', folder]);
-  await run(join(folder, 'bin', 'pip'), ['install', '--quiet', '--disable-pip-version-check', `pkilint==${pkilintVersion}`]);
-}
-
-/** A virtual environment can't be moved, so everything is made in its final place, and a mark says that it is complete. */
-async function cached(name: string, install: (folder: string) => Promise<void>): Promise<string> {
-  const folder = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'signet-test', name);
-  const mark = join(folder, 'complete');
-  if (await exists(mark)) return folder;
-  await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true });
-  await install(folder);
-  await mkdir(mark);
-  return folder;
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
-}
-
-async function run(file: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<void> {
-  const ran = await runProgram(file, args, { env: { ...process.env, ...env }, timeoutMs: installMs });
-  if (ran.code !== 0) throw new Error(`${file} ${args.join(' ')} failed: ${ran.stderr.slice(-2000)}`);
+  await installPython(folder, `pkilint==${pkilintVersion}`);
 }

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { deltaBody, sotwBody, versionOf, withNonce } from '../../../src/sds/response.ts';
 import { encodeSecret, secretTypeUrl } from '../../../src/sds/secret.ts';
-import { bytesField } from '../../../src/sds/wire.ts';
+import { bytesField } from '../../../src/base/wire-writer.ts';
 import { loadProtos, publishedFolders } from '../../support/published-protos.ts';
 import { identity, publishedAnchors, publishedIdentity } from '../../support/secret-material.ts';
 

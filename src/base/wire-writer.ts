@@ -1,7 +1,7 @@
 /**
- * Just enough of protobuf's encoding (https://protobuf.dev/programming-guides/encoding/) to write what we send: every
- * field of it is length-delimited. Written by hand so that a secret's bytes are made in one place, by encoders that take
- * checked material alone, and are the same bytes each time.
+ * Just enough of protobuf's encoding (https://protobuf.dev/programming-guides/encoding/) to write what we send. Written
+ * by hand so that a secret's bytes are made in one place, by encoders that take checked material alone, and are the same
+ * bytes each time.
  */
 export function textField(number: number, text: string): Buffer {
   return bytesField(number, Buffer.from(text, 'utf8'));
@@ -19,6 +19,24 @@ export function bytesField(number: number, ...parts: readonly Uint8Array[]): Buf
     at += part.length;
   }
   return out;
+}
+
+/** A bool, or an enum's small number. */
+export function smallField(number: number, value: number): Buffer {
+  const out = Buffer.allocUnsafe(varintSize(number << 3) + varintSize(value));
+  writeVarint(out, writeVarint(out, 0, number << 3), value);
+  return out;
+}
+
+export function doubleField(number: number, value: number): Buffer {
+  const out = Buffer.allocUnsafe(varintSize((number << 3) | 1) + 8);
+  out.writeDoubleLE(value, writeVarint(out, 0, (number << 3) | 1));
+  return out;
+}
+
+/** One entry of a map whose keys are strings. */
+export function entryField(number: number, key: string, value: Uint8Array): Buffer {
+  return bytesField(number, textField(1, key), bytesField(2, value));
 }
 
 function varintSize(value: number): number {
