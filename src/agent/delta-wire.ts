@@ -1,7 +1,7 @@
 import { SignetError } from '../base/errors.ts';
 import { readFields, textOf } from '../base/wire-reader.ts';
 import { secretTypeUrl } from '../sds/secret.ts';
-import { bytesField, textField } from '../sds/wire.ts';
+import { bytesField, textField } from '../base/wire-writer.ts';
 import { certificatesFromPem } from '../x509/pem.ts';
 
 /** The client's half of incremental SDS, as far as an agent takes trust by it. Field numbers, from proto/envoy and proto/google/rpc. */

@@ -33,6 +33,22 @@ export interface CertificateServiceDeps extends CallShell {
   readonly sign: Sign;
   /** Durable when it resolves. */
   readonly bind: (caller: Caller, csr: Buffer, keyDirectory: string, signal: AbortSignal) => Promise<Binding>;
+  readonly jwt: JwtSvidApi;
+}
+
+export interface JwtSvidApi {
+  /** Times in seconds since the epoch. */
+  issue(
+    request: { readonly caller: Caller; readonly audience: readonly string[]; readonly spiffeId: string },
+    signal: AbortSignal,
+  ): Promise<{ readonly token: string; readonly spiffeId: string; readonly issuedAt: number; readonly expiresAt: number }>;
+  /** What this caller verifies JWT-SVIDs by. */
+  bundles(caller: Caller, signal: AbortSignal): Promise<JwtBundles>;
+}
+
+export interface JwtBundles {
+  readonly bundles: readonly { readonly trustDomain: string; readonly jwks: string; readonly sequence: number }[];
+  readonly refreshHintMs: number;
 }
 
 interface SignCertificateRequest {
@@ -45,9 +61,14 @@ interface BindKeyRequest {
   readonly keyDirectory: string;
 }
 
+interface SignJwtSvidRequest {
+  readonly audience: readonly string[];
+  readonly spiffeId: string;
+}
+
 const name = 'signet.v1.CertificateService';
 
-/** signet.v1.CertificateService: SignCertificate and BindKey. */
+/** signet.v1.CertificateService: SignCertificate, BindKey, SignJwtSvid and GetJwtBundle. */
 export function certificateService(deps: CertificateServiceDeps): { register(server: Server): void } {
   async function identify(call: ServerUnaryCall<unknown, unknown>, { signal, note }: CallContext): Promise<Caller> {
     const caller = await deps.authenticate(credentialsOf(call, deps.audiences), signal);
@@ -88,11 +109,30 @@ export function certificateService(deps: CertificateServiceDeps): { register(ser
     };
   }
 
+  async function signJwtSvid(call: ServerUnaryCall<SignJwtSvidRequest, object>, context: CallContext): Promise<object> {
+    const caller = await identify(call, context);
+    const { audience, spiffeId } = call.request;
+    const svid = await deps.jwt.issue({ caller, audience, spiffeId }, context.signal);
+    return { svid: svid.token, spiffeId: svid.spiffeId, issuedAt: svid.issuedAt, expiresAt: svid.expiresAt };
+  }
+
+  async function getJwtBundle(call: ServerUnaryCall<object, object>, context: CallContext): Promise<object> {
+    const caller = await identify(call, context);
+    const { bundles, refreshHintMs } = await deps.jwt.bundles(caller, context.signal);
+    return {
+      bundles: bundles.map(({ trustDomain, jwks, sequence }) => ({ trustDomain, jwks: Buffer.from(jwks), sequence })),
+      // A hint of less than a second is a test's; zero would mean none.
+      refreshHintSeconds: Math.max(1, Math.floor(refreshHintMs / 1000)),
+    };
+  }
+
   return {
     register(server) {
       server.addService(protoService('signet/v1/certificate_service.proto', name), {
         SignCertificate: unary(`${name}/SignCertificate`, deps, signCertificate),
         BindKey: unary(`${name}/BindKey`, deps, bindKey),
+        SignJwtSvid: unary(`${name}/SignJwtSvid`, deps, signJwtSvid),
+        GetJwtBundle: unary(`${name}/GetJwtBundle`, deps, getJwtBundle),
       });
     },
   };

@@ -17,18 +17,28 @@ export interface HttpListenerOptions {
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
   /** Ready means: can sign. `detail` says why not. */
   readonly readiness: () => { readonly ready: boolean; readonly detail: string };
+  /** Public documents, by path. What can't be made now is a 503. */
+  readonly pages?: ReadonlyMap<string, () => Promise<Page>>;
+}
+
+/** A document that anybody may read and keep for a while. */
+export interface Page {
+  readonly contentType: string;
+  readonly text: string;
+  readonly maxAgeSeconds: number;
 }
 
 interface Answer {
   readonly status: number;
   readonly type: string;
   readonly body: string;
+  readonly maxAgeSeconds?: number;
 }
 
 const plain = 'text/plain; charset=utf-8';
 const requestTimeoutMs = 10_000;
 
-/** /metrics, /healthz and /readyz for those who watch. GET and HEAD only, no request body. Throws CONFIG_INVALID if the address can't be had. */
+/** /metrics, /healthz and /readyz for those who watch, and public documents. GET and HEAD only, no request body. Throws CONFIG_INVALID if the address can't be had. */
 export async function openHttpListener(options: HttpListenerOptions): Promise<HttpListener> {
   const { log } = options;
   const server = createServer(
@@ -94,7 +104,20 @@ async function answer(request: IncomingMessage, options: HttpListenerOptions): P
       return { status: 200, type: contentType, body: text };
     }
     default:
-      return { status: 404, type: plain, body: 'not found\n' };
+      return publicPage(pathOf(request), options);
+  }
+}
+
+async function publicPage(path: string, { pages, log }: HttpListenerOptions): Promise<Answer> {
+  const make = pages?.get(path);
+  if (!make) return { status: 404, type: plain, body: 'not found\n' };
+  try {
+    const { contentType, text, maxAgeSeconds } = await make();
+    return { status: 200, type: contentType, body: text, maxAgeSeconds };
+  } catch (error) {
+    // Whoever asks keeps what it has, and comes again.
+    log.warn({ err: error, path }, 'a public document could not be made');
+    return { status: 503, type: plain, body: 'not now\n' };
   }
 }
 
@@ -102,12 +125,12 @@ function pathOf(request: IncomingMessage): string {
   return (request.url ?? '').split('?', 1)[0] ?? '';
 }
 
-function send(request: IncomingMessage, response: ServerResponse, { status, type, body }: Answer): void {
+function send(request: IncomingMessage, response: ServerResponse, { status, type, body, maxAgeSeconds }: Answer): void {
   const bytes = Buffer.from(body);
   response.writeHead(status, {
     'content-type': type,
     'content-length': bytes.length,
-    'cache-control': 'no-store',
+    'cache-control': maxAgeSeconds === undefined ? 'no-store' : `public, max-age=${String(maxAgeSeconds)}`,
     'x-content-type-options': 'nosniff',
     ...(status === 405 ? { allow: 'GET, HEAD', connection: 'close' } : {}),
   });

@@ -4,6 +4,7 @@ import { bearerKey } from '../identity/caller.ts';
 import type { Bearer } from '../identity/caller.ts';
 import type { Ledger, SecretView, StreamView } from '../ledger/ledger.ts';
 import type { Store } from '../store/store.ts';
+import type { JwtKeyView } from '../trust/jwt-keys.ts';
 import type { CheckedAnchors } from '../x509/material.ts';
 import type { AuthorityStatus } from './authority-health.ts';
 
@@ -23,6 +24,7 @@ export interface StatusParts {
   readonly dueAt: (name: string) => number | undefined;
   readonly authorities: () => Promise<readonly AuthorityStatus[]>;
   readonly issued: Pick<Store['issued'], 'countUnexpired'>;
+  readonly jwtKeys: () => Pick<JwtKeyView, 'keyId' | 'signsUntil' | 'next'>;
 }
 
 const mostStreams = 1000;
@@ -32,6 +34,7 @@ export async function serverStatus(parts: StatusParts): Promise<object> {
   const now = parts.clock.now();
   const { ready, detail } = parts.readiness();
   const { generation, anchors } = parts.trust();
+  const { keyId, signsUntil, next } = parts.jwtKeys();
   const [authorities, certificatesUnexpired] = await Promise.all([parts.authorities(), parts.issued.countUnexpired(now)]);
   return {
     version: parts.version,
@@ -50,6 +53,7 @@ export async function serverStatus(parts: StatusParts): Promise<object> {
     certificatesUnexpired,
     now,
     authorities,
+    jwtKey: { keyId, signsUntil, nextKeyId: next?.keyId ?? '' },
   };
 }
 

@@ -31,6 +31,15 @@ export interface ServerStatus {
   readonly now: number;
   readonly authorities: readonly AuthorityStatus[];
   readonly streamCount: number;
+  /** Null of a server that has none. */
+  readonly jwtKey: JwtKeyStatus | null;
+}
+
+export interface JwtKeyStatus {
+  readonly keyId: string;
+  readonly signsUntil: number;
+  /** Empty before it is published. */
+  readonly nextKeyId: string;
 }
 
 export interface AuthorityStatus {

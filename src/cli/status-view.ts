@@ -1,5 +1,5 @@
 import { formatDuration } from '../base/duration.ts';
-import type { SecretStatus, ServerStatus, StreamStatus } from './admin-messages.ts';
+import type { JwtKeyStatus, SecretStatus, ServerStatus, StreamStatus } from './admin-messages.ts';
 import { renderTable } from './table.ts';
 import type { Column } from './table.ts';
 import type { Terminal } from './terminal.ts';
@@ -25,6 +25,7 @@ export function statusText(status: ServerStatus, terminal: Pick<Terminal, 'color
     ...status.anchors.map(
       (anchor) => `trusts   ${harmless(anchor.subject)}  sha256:${anchor.sha256.slice(0, 16)}…  ends ${isoTime(anchor.notAfter)}`,
     ),
+    ...(status.jwtKey ? [jwtKeyLine(status.jwtKey)] : []),
     `issued   ${String(status.certificatesUnexpired)} certificates in force; trust generation ${String(status.trustGeneration)}`,
     `streams  ${String(status.streamCount)}${status.streams.length < status.streamCount ? `, of which ${String(status.streams.length)} are shown` : ''}`,
   ];
@@ -33,6 +34,10 @@ export function statusText(status: ServerStatus, terminal: Pick<Terminal, 'color
   );
   const table = lines.length === 0 ? '' : `\n${renderTable(columns(now), lines, paint.bold)}`;
   return `${head.join('\n')}\n${table}${refusals(status)}`;
+}
+
+function jwtKeyLine({ keyId, signsUntil, nextKeyId }: JwtKeyStatus): string {
+  return `JWT key  ${harmless(keyId)}  signs until ${isoTime(signsUntil)}${nextKeyId === '' ? '' : `, then ${harmless(nextKeyId)}`}`;
 }
 
 function columns(now: number): readonly Column<Line>[] {
@@ -69,6 +74,7 @@ export function statusJson(status: ServerStatus): object {
     ...status,
     startedAt: isoTime(status.startedAt),
     now: isoTime(status.now),
+    jwtKey: status.jwtKey && { ...status.jwtKey, signsUntil: isoTime(status.jwtKey.signsUntil) },
     anchors: status.anchors.map((anchor) => ({ ...anchor, notAfter: isoTime(anchor.notAfter) })),
     streams: status.streams.map((stream) => ({
       ...stream,

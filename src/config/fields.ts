@@ -42,3 +42,14 @@ export const judged = (problem: (text: string) => string | undefined) =>
   });
 export const pattern = () => judged(patternProblem);
 export const count = (max: number) => z.int().min(1).max(max);
+
+/** An issuer's name is compared octet by octet, and clients append paths to it (OpenID Connect Discovery §2, §4.1). */
+export function issuerUrlProblem(text: string): string | undefined {
+  if (text.length > 1024) return 'is longer than 1024 characters';
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url?.protocol !== 'https:') return 'must be an https:// URL';
+  if (url.username !== '' || url.password !== '') return 'must not have a user or a password';
+  if (text.includes('?') || text.includes('#')) return 'must have neither a query nor a fragment';
+  if (text.endsWith('/')) return 'must not end with a slash';
+  return url.href === text || url.href === `${text}/` ? undefined : `must be written in its usual form, with its host in lower case`;
+}

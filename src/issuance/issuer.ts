@@ -244,7 +244,7 @@ function subjectOf(request: IssueRequest): Subject {
   return { spki: parsed.key.spki, spkiSha256: parsed.key.spkiSha256, csr: () => parsed.der };
 }
 
-function clockBehind(byMs: number): SignetError {
+export function clockBehind(byMs: number): SignetError {
   return new SignetError(
     'CLOCK_BEHIND',
     `the clock is ${formatDuration(byMs)} behind the newest issuance on record: issuing has stopped until it is right`,

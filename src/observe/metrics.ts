@@ -8,12 +8,15 @@ export interface MetricSources {
   readonly earliestExpirySeconds: () => number | undefined;
   readonly trustGeneration: () => number;
   readonly ready: () => boolean;
+  /** Seconds since each JWT signing key was published; the prepared one is there for half of the time. */
+  readonly jwtKeyAges: () => { readonly active: number; readonly prepared: number | undefined };
 }
 
 /** Every label has a small, fixed set of values: none is an identity or anything else that a client makes up. */
 export interface Metrics {
   issued(authority: string, mode: string, seconds: number): void;
   issuanceFailed(reason: string): void;
+  jwtSvidIssued(): void;
   /** A certificate replaced another one on its streams. */
   rotated(mode: string): void;
   authenticated(by: 'token' | 'certificate'): void;
@@ -39,6 +42,7 @@ export function createMetrics(version: string): Metrics {
     new Counter({ name, help, labelNames, registers });
   const issued = counter('signet_certificates_issued_total', 'Certificates issued, by CA backend and key mode.', ['authority', 'mode']);
   const failures = counter('signet_issuance_failures_total', 'Certificates that could not be issued, by our error code.', ['reason']);
+  const jwtSvids = counter('signet_jwt_svids_issued_total', 'JWT-SVIDs issued.', []);
   const rotations = counter('signet_rotations_total', 'Certificates that replaced another one on its streams.', ['mode']);
   const authentications = counter('signet_authentications_total', 'Callers that proved who they are, by means.', ['by']);
   const refusals = counter('signet_authentication_failures_total', 'Credentials refused, by reason.', ['reason']);
@@ -75,6 +79,9 @@ export function createMetrics(version: string): Metrics {
     },
     issuanceFailed: (reason) => {
       failures.inc({ reason });
+    },
+    jwtSvidIssued: () => {
+      jwtSvids.inc();
     },
     rotated: (mode) => {
       rotations.inc({ mode });
@@ -125,6 +132,12 @@ export function createMetrics(version: string): Metrics {
       );
       gauge('signet_trust_generation', 'The generation of the trust bundle.', [], (into) => {
         into.set(sources.trustGeneration());
+      });
+      gauge('signet_jwt_key_age_seconds', 'How long ago a JWT signing key was published, by what it is for now.', ['state'], (into) => {
+        const { active, prepared } = sources.jwtKeyAges();
+        into.set({ state: 'active' }, active);
+        if (prepared === undefined) into.remove({ state: 'prepared' });
+        else into.set({ state: 'prepared' }, prepared);
       });
       gauge('signet_ready', '1 if the server can sign.', [], (into) => {
         into.set(sources.ready() ? 1 : 0);

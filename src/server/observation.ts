@@ -8,6 +8,7 @@ import type { Issuer } from '../issuance/issuer.ts';
 import type { Deliveries } from '../ledger/delivery.ts';
 import type { Ledger } from '../ledger/ledger.ts';
 import type { Metrics } from '../observe/metrics.ts';
+import type { JwtKeyView } from '../trust/jwt-keys.ts';
 
 /** The same parts with their outcomes counted. */
 export interface Observation {
@@ -16,6 +17,7 @@ export interface Observation {
   /** The ledger, with sends counted. */
   delivering(ledger: Ledger): Deliveries;
   call(outcome: CallOutcome): void;
+  jwtSvidIssued(): void;
   /** What a scrape reads; call once, when all parts are there. */
   watch(parts: {
     readonly ledger: Ledger;
@@ -25,6 +27,7 @@ export interface Observation {
     };
     readonly trustGeneration: () => number;
     readonly ready: () => boolean;
+    readonly jwtKeys: () => JwtKeyView;
   }): void;
 }
 
@@ -78,8 +81,9 @@ export function createObservation(metrics: Metrics, clock: Clock): Observation {
     }),
 
     call: metrics.requestDone,
+    jwtSvidIssued: metrics.jwtSvidIssued,
 
-    watch({ ledger, certificates, trustGeneration, ready }) {
+    watch({ ledger, certificates, trustGeneration, ready, jwtKeys }) {
       const held = new Set<string>();
       certificates.observe((event) => {
         if (event.kind === 'gone') held.delete(event.name);
@@ -101,6 +105,11 @@ export function createObservation(metrics: Metrics, clock: Clock): Observation {
         },
         trustGeneration,
         ready,
+        jwtKeyAges() {
+          const { publishedAt, next } = jwtKeys();
+          const age = (since: number): number => Math.max(0, (clock.now() - since) / 1000);
+          return { active: age(publishedAt), prepared: next && age(next.publishedAt) };
+        },
       });
     },
   };

@@ -36,6 +36,7 @@ import { openDenials } from './denials.ts';
 import { connectionGraceFor, openGrpcListener } from './grpc-listener.ts';
 import { openHttpListener } from '../api/http-listener.ts';
 import { openIdentity } from './identity.ts';
+import { openJwt } from './jwt.ts';
 import { openKnownIntermediates } from './known-intermediates.ts';
 import { createObservation } from './observation.ts';
 import { createReadiness, reportHealth } from './readiness.ts';
@@ -119,6 +120,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
 
   // From request to certificate, and again at half-life.
   const recorder = createRecorder(store);
+  const newestIssuedAt = await store.issued.newest();
   const intermediates = await openKnownIntermediates(store.trust, log);
   const signing = intermediates.learning(
     createIssuer({
@@ -127,7 +129,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
       anchors: trust.current,
       recorder,
       everIssued: ({ spiffeId, instance }) => store.issued.any(spiffeId, instance),
-      newestIssuedAt: await store.issued.newest(),
+      newestIssuedAt,
       clock,
       random,
       log,
@@ -138,6 +140,19 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     }),
   );
   const issuer = observation.issuing(signing);
+  const jwt = await openJwt({
+    config,
+    trustDomain,
+    state: store.trust,
+    seal,
+    policy,
+    recorder,
+    newestIssuedAt,
+    onIssued: observation.jwtSvidIssued,
+    clock,
+    log,
+  });
+  closing.add('JWT signing keys', jwt.close);
   const bindings = createBindings({ store: store.bindings, issued: store.issued, policy, recorder, clock, log });
   const certificates = createInstanceCertificates({ issuer, bindings, policy, clock, log });
   closing.add('certificates', certificates.close);
@@ -179,7 +194,13 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   const shell: CallShell = { log, timeoutMs: config.limits.requestTimeout, observe: observation.call };
   const askAuthorities = createAuthorityHealth(authorities.values(), clock);
   const readiness = createReadiness(issuer, askAuthorities, config.ca.default);
-  observation.watch({ ledger, certificates, trustGeneration: () => trust.current().generation, ready: () => readiness().ready });
+  observation.watch({
+    ledger,
+    certificates,
+    trustGeneration: () => trust.current().generation,
+    ready: () => readiness().ready,
+    jwtKeys: jwt.keys,
+  });
   const health = createHealth(shell, [
     'envoy.service.secret.v3.SecretDiscoveryService',
     'istio.v1.auth.IstioCertificateService',
@@ -199,6 +220,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     audiences: identity.audiences.signet,
     sign: issuer.issue,
     bind: bindings.bind,
+    jwt: jwt.api,
   });
   const admin = adminService({
     ...shell,
@@ -215,6 +237,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     dueAt: renewer.dueAt,
     authorities: askAuthorities,
     issued: store.issued,
+    jwtKeys: jwt.keys,
     bindings: { list: bindings.list, unbind: bindings.unbind },
     renew: certificates.renew,
     denials: {
@@ -227,7 +250,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     },
   });
 
-  const http = await openHttpListener({ ...splitAddress(config.listen.http), log, metrics: metrics.page, readiness });
+  const http = await openHttpListener({ ...splitAddress(config.listen.http), log, metrics: metrics.page, readiness, pages: jwt.pages });
   closing.add('http', http.close);
   const adminListener = await openAdminListener({ path: config.listen.admin, register: admin.register });
   closing.add('admin', async () => {

@@ -50,6 +50,7 @@ before(async () => {
     dueAt: renewer.dueAt,
     authorities: createAuthorityHealth([authority], clock),
     issued: store.issued,
+    jwtKeys: () => ({ keyId: 'now', signsUntil: clock.now() + 1000, next: { keyId: 'then', publishedAt: 1 } }),
     bindings: { list: bindings.list, unbind: bindings.unbind },
     renew: certificates.renew,
     denials: {
@@ -218,6 +219,7 @@ describe('the status', () => {
       ['1.2.3', 'test.example', 'dev', true, '', generation, 1],
     );
     assert.deepEqual(status.authorities, [{ name: 'fake', type: 'fake', can_sign: true, detail: '' }]);
+    assert.deepEqual(status.jwt_key, { key_id: 'now', signs_until: world.issuing.clock.now() + 1000, next_key_id: 'then' });
     const [anchor] = status.anchors as [{ subject: string; sha256: string }];
     assert.equal(anchor.subject, 'O=Test, CN=fake root');
     assert.match(anchor.sha256, /^[0-9a-f]{64}$/);

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { after, before, describe, it } from 'node:test';
 import { certificateService } from '../../src/api/certificate-service.ts';
+import type { JwtSvidApi } from '../../src/api/certificate-service.ts';
+import { SignetError } from '../../src/base/errors.ts';
 import { createCsr } from '../../src/x509/csr.ts';
 import { generateKeyPair } from '../../src/x509/keys.ts';
 import { apiWorld } from '../support/api-world.ts';
@@ -22,6 +24,12 @@ interface SignedResponse {
   readonly trust_generation: number;
 }
 
+/** JWT-SVIDs have a story of their own, with a whole server. */
+const noJwt: JwtSvidApi = {
+  issue: () => Promise.reject(new SignetError('UNIMPLEMENTED', 'not here')),
+  bundles: () => Promise.reject(new SignetError('UNIMPLEMENTED', 'not here')),
+};
+
 let world: ApiWorld;
 let workload: GrpcCaller;
 
@@ -35,6 +43,7 @@ before(async () => {
       audiences: ['signet'],
       sign: world.issuing.issuer.issue,
       bind: world.issuing.bindings.bind,
+      jwt: noJwt,
     }).register(server);
   });
   workload = grpcCaller({ address, file: 'signet/v1/certificate_service.proto', service: 'signet.v1.CertificateService' });
@@ -152,6 +161,7 @@ async function rebind(): Promise<string> {
       audiences: ['signet'],
       sign: world.issuing.issuer.issue,
       bind: world.issuing.bindings.bind,
+      jwt: noJwt,
     }).register(server);
   });
 }

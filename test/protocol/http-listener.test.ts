@@ -10,6 +10,7 @@ import { recordingLog } from '../support/recording-log.ts';
 
 let readiness = { ready: true, detail: '' };
 let breaks = false;
+const document = { contentType: 'application/json', text: '{"keys":[]}', maxAgeSeconds: 300 };
 const log = recordingLog();
 let listener: HttpListener;
 
@@ -21,6 +22,10 @@ before(async () => {
     metrics: () =>
       breaks ? Promise.reject(new Error('the reason')) : Promise.resolve({ contentType: 'text/plain; version=0.0.4', text: 'up 1\n' }),
     readiness: () => readiness,
+    pages: new Map([
+      ['/keys', () => (breaks ? Promise.reject(new Error('the reason')) : Promise.resolve({ ...document }))],
+      ['/metrics', () => Promise.resolve({ ...document })],
+    ]),
   });
 });
 after(() => listener.close());
@@ -51,6 +56,18 @@ describe('the HTTP listener', () => {
     breaks = false;
     assert.deepEqual([failed.status, failed.body], [500, 'internal error\n']);
     assert.equal(log.lines.length, 1);
+  });
+
+  it('has public documents, which may be kept for a while; one that can not be made is a 503 that may not', async () => {
+    const page = await ask('/keys?x');
+    assert.deepEqual([page.status, page.body, page.headers['content-type']], [200, '{"keys":[]}', 'application/json']);
+    assert.equal(page.headers['cache-control'], 'public, max-age=300');
+    assert.notEqual((await ask('/metrics')).body, page.body, 'none takes the place of a path of its own');
+    breaks = true;
+    const failed = await ask('/keys');
+    breaks = false;
+    assert.deepEqual([failed.status, failed.body, failed.headers['cache-control']], [503, 'not now\n', 'no-store']);
+    assert.equal(log.lines.at(-1)?.level, 'warn');
   });
 
   it('answers HEAD without a body', async () => {

@@ -37,6 +37,8 @@ const unaryMethods = [
   `${secrets}/FetchSecrets`,
   '/signet.v1.CertificateService/SignCertificate',
   '/signet.v1.CertificateService/BindKey',
+  '/signet.v1.CertificateService/SignJwtSvid',
+  '/signet.v1.CertificateService/GetJwtBundle',
   '/istio.v1.auth.IstioCertificateService/CreateCertificate',
   '/grpc.health.v1.Health/Check',
 ];
@@ -115,7 +117,7 @@ describe('bytes that are no request', () => {
 
   it('for methods and services that there are not: UNIMPLEMENTED', async () => {
     for (const path of [
-      '/signet.v1.CertificateService/SignJwtSvid',
+      '/signet.v1.CertificateService/SignWitSvid',
       '/signet.v1.AdminService/ListCertificates',
       '/signet.v1.AdminService/DenyIdentity',
       '/x/y',

@@ -171,6 +171,8 @@ export interface WholeServer extends AsyncDisposable {
   readonly folder: WholeFolder;
   /** Of the server that runs now. */
   readonly doors: Doors;
+  /** HOST:PORT of its HTTP listener. */
+  readonly httpAddress: string;
   stop(): Promise<void>;
   /** On the same folder; stop first. */
   start(): Promise<void>;
@@ -184,6 +186,10 @@ export async function wholeServer(settings: Partial<ConfigInput> = {}): Promise<
     get doors() {
       if (!running) throw new Error('the server is stopped');
       return running.doors;
+    },
+    get httpAddress() {
+      if (!running) throw new Error('the server is stopped');
+      return running.server.httpAddress;
     },
     async start() {
       const server = await startServer(await loadConfig({ file: folder.configFile, env: {} }), { dev: false });

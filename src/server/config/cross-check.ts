@@ -1,9 +1,11 @@
+import { formatDuration } from '../../base/duration.ts';
 import { checkIssuerSettings } from '../../identity/issuer-settings.ts';
 import { isIP } from 'node:net';
 import { dirname, sep } from 'node:path';
 import { longestSocketPath } from '../../base/unix-socket.ts';
 import { isLoopback, isWildcard, splitAddress } from '../../config/address.ts';
 import type { Finding } from '../../config/problems.ts';
+import { hintsAhead } from '../../trust/jwt-keys.ts';
 import type { Config } from './schema.ts';
 import { issuerSettings } from './settings.ts';
 import { suggest } from '../../config/suggest.ts';
@@ -22,6 +24,7 @@ export function crossCheck(config: Config, options: { readonly dev: boolean }): 
       ...backends(config),
       ...keyEncryption(config, options.dev),
       ...policy(config),
+      ...jwt(config),
     ],
     warnings: exposure(config, options.dev),
   };
@@ -150,6 +153,22 @@ function policy(config: Config): Finding[] {
       ...(rule.backend === undefined ? [] : missing(['policy', 'rules', i, 'backend'], rule.backend, names, 'backend')),
     ]),
   ];
+}
+
+function jwt({ jwt: { ttl, keyLife, refreshHint } }: Config): Finding[] {
+  const path = ['jwt', 'keyLife'] as const;
+  const findings: Finding[] = [];
+  // The next key comes at half of a life, and everybody has to have it by the end.
+  if (keyLife < 2 * hintsAhead * refreshHint) {
+    const least = formatDuration(2 * hintsAhead * refreshHint);
+    findings.push({
+      path,
+      message: `is less than ${String(2 * hintsAhead)} times jwt.refreshHint`,
+      hint: `at least ${least}, or a shorter hint`,
+    });
+  }
+  if (keyLife < 2 * ttl) findings.push({ path, message: 'is less than twice jwt.ttl', hint: `at least ${formatDuration(2 * ttl)}` });
+  return findings;
 }
 
 function missing(path: Finding['path'], name: string, known: readonly string[], what: string): Finding[] {

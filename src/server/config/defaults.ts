@@ -16,6 +16,7 @@ export const defaults = {
     keyDirectories: ['/etc/signet/keys', '/var/lib/signet/keys', '/run/signet/keys'],
     keyMaxAge: '30d',
   },
+  jwt: { ttl: '5m', keyLife: '24h', refreshHint: '5m' },
   store: { retainExpired: '30d' },
   log: { level: 'info' },
   limits: {

@@ -5,7 +5,7 @@ import { templateProblem } from '../../identity/path-template.ts';
 import { keyDirectoryProblem } from '../../policy/key-directory.ts';
 import { isTrustDomain } from '../../spiffe/id.ts';
 import { defaults } from './defaults.ts';
-import { address, count, day, duration, judged, name, path, pattern } from '../../config/fields.ts';
+import { address, count, day, duration, issuerUrlProblem, judged, name, path, pattern } from '../../config/fields.ts';
 
 /**
  * The configuration file as zod sees it: strict at every level, because a key that is silently ignored is a setting
@@ -16,7 +16,9 @@ const listen = z.strictObject({
   grpc: address().prefault(defaults.listen.grpc).describe('Where SDS, the CSR APIs and gRPC health are served, over TLS.'),
   http: address()
     .prefault(defaults.listen.http)
-    .describe('Where /metrics, /healthz and /readyz are served, without TLS. Keep it on loopback or behind a network policy.'),
+    .describe(
+      'Where /metrics, /healthz and /readyz are served, and with `jwt.issuer` its OpenID documents, without TLS. Keep it on loopback or behind a network policy.',
+    ),
   admin: path()
     .optional()
     .describe(
@@ -198,6 +200,23 @@ const policy = z.strictObject({
     .describe('What holds where no rule matches.'),
 });
 
+const jwt = z.strictObject({
+  issuer: judged(issuerUrlProblem)
+    .optional()
+    .describe(
+      'The https:// URL under which the world reaches the OpenID documents of the HTTP listener: the `iss` of every JWT-SVID. Without it none has an `iss`, and the documents are not served.',
+    ),
+  ttl: duration({ min: 1000, max: 3_600_000 })
+    .prefault(defaults.jwt.ttl)
+    .describe("The life of a JWT-SVID; never past the end of the caller's own credential. At most `1h`: there is no taking one back."),
+  keyLife: duration({ min: 1000, max: 366 * day })
+    .prefault(defaults.jwt.keyLife)
+    .describe('How long one key signs. The next one is published at half of it. At least 12 times `refreshHint`, and twice `ttl`.'),
+  refreshHint: duration({ min: 1000, max: day })
+    .prefault(defaults.jwt.refreshHint)
+    .describe('How often clients are told to ask for the keys. A new key is published six times as long before it signs.'),
+});
+
 const store = z.discriminatedUnion('type', [
   z.strictObject({
     type: z.literal('sqlite'),
@@ -227,8 +246,10 @@ const limits = z.strictObject({
     .min(0.01)
     .max(100_000)
     .prefault(defaults.limits.issuancePerSecond)
-    .describe('Certificates per second and identity, on average.'),
-  issuanceBurst: count(1_000_000).prefault(defaults.limits.issuanceBurst).describe('Certificates that one identity may take at once.'),
+    .describe('Certificates per second and identity, on average; as many JWT-SVIDs besides.'),
+  issuanceBurst: count(1_000_000)
+    .prefault(defaults.limits.issuanceBurst)
+    .describe('Certificates that one identity may take at once; as many JWT-SVIDs besides.'),
   requestTimeout: duration({ max: 300_000 })
     .prefault(defaults.limits.requestTimeout)
     .describe('How long one request of the CSR APIs may take.'),
@@ -254,6 +275,7 @@ export const configSchema = z.strictObject({
     .prefault({}),
   ca: ca.prefault({}),
   policy: policy.prefault({}),
+  jwt: jwt.prefault({}).describe('JWT-SVIDs: tokens by which a workload shows its identity where there is no mutual TLS.'),
   store: store.prefault({ type: 'sqlite' }),
   log: z
     .strictObject({

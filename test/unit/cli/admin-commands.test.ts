@@ -182,6 +182,15 @@ describe('status', () => {
     assert.ok(!/[\u001b\u0007\u202e]/.test(stdout));
   });
 
+  it('names the key that signs JWT-SVIDs, until when it does, and which comes then', async () => {
+    const jwtKey = { keyId: 'first\u001b[31m', signsUntil: Date.UTC(2026, 0, 2), nextKeyId: 'second' };
+    const { stdout } = await withServer({ GetStatus: () => status({ jwtKey }) }, ['status']);
+    assert.match(stdout, /^JWT key {2}first\S+ {2}signs until 2026-01-02T00:00:00\S*, then second$/m);
+    assert.ok(!stdout.includes('\u001b'));
+    const json = await withServer({ GetStatus: () => status({ jwtKey }) }, ['status', '--json']);
+    assert.match(json.stdout, /"signsUntil": ?"2026-01-02T00:00:00/);
+  });
+
   it('fails when the server can’t sign, and says why', async () => {
     const { code, stdout } = await withServer({ GetStatus: () => status({ ready: false, detail: 'the clock is behind' }) }, ['status']);
     assert.equal(code, 1);

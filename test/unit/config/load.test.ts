@@ -115,6 +115,42 @@ describe('a good configuration', () => {
   });
 });
 
+describe('JWT-SVIDs', () => {
+  it('have a short life, keys of a day, and an issuer only where one is given', async () => {
+    const { jwt } = await load(production);
+    assert.deepEqual(jwt, { ttl: 300_000, keyLife: 86_400_000, refreshHint: 300_000 });
+    const given = await load(`${production}jwt: { issuer: https://oidc.example.org/mesh }\n`);
+    assert.equal(given.jwt.issuer, 'https://oidc.example.org/mesh');
+  });
+
+  const issuers: readonly (readonly [text: string, says: RegExp])[] = [
+    ['http://oidc.example.org', /must be an https/],
+    ['oidc.example.org', /must be an https/],
+    ['https://oidc.example.org/', /must not end with a slash/],
+    ['https://user@oidc.example.org', /user or a password/],
+    ['https://oidc.example.org?a=b', /query/],
+    ['https://OIDC.example.org', /usual form/],
+    ['https://oidc.example.org:443', /usual form/],
+    ['https://oidc.example.org/a/../b', /usual form/],
+  ];
+  for (const [text, says] of issuers) {
+    it(`have no issuer like ${text}`, async () => {
+      const [problem = ''] = await problems(`${production}jwt: { issuer: "${text}" }\n`);
+      assert.match(problem, /^signet\.yaml:15:16: jwt\.issuer: /);
+      assert.match(problem, says);
+    });
+  }
+
+  it('have keys that everybody can learn of in time', async () => {
+    assert.match((await problems(`${production}jwt: { keyLife: 59m }\n`)).join(), /jwt\.keyLife: is less than 12 times.*at least 1h/);
+    assert.match(
+      (await problems(`${production}jwt: { keyLife: 1h, refreshHint: 1s, ttl: 31m }\n`)).join(),
+      /jwt\.keyLife: is less than twice jwt\.ttl.*at least 1h2m/,
+    );
+    assert.match((await problems(`${production}jwt: { ttl: 61m }\n`)).join(), /jwt\.ttl: 61m is too long/);
+  });
+});
+
 describe('each kind of mistake', () => {
   const cases: readonly { readonly what: string; readonly text: string; readonly says: RegExp; readonly more?: Partial<ConfigSources> }[] =
     [

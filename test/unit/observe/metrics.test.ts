@@ -10,7 +10,9 @@ async function filled() {
     earliestExpirySeconds: () => expiry,
     trustGeneration: () => 7,
     ready: () => true,
+    jwtKeyAges: () => ({ active: 90, prepared: expiry === undefined ? undefined : 30 }),
   });
+  metrics.jwtSvidIssued();
   metrics.issued('builtin', 'csr', 0.002);
   metrics.issuanceFailed('AUTHORITY_UNAVAILABLE');
   metrics.rotated('csr');
@@ -40,6 +42,9 @@ describe('the metrics page', () => {
       'signet_streams{api="delta"} 4',
       'signet_earliest_expiry_seconds 12.5',
       'signet_trust_generation 7',
+      'signet_jwt_svids_issued_total 1',
+      'signet_jwt_key_age_seconds{state="active"} 90',
+      'signet_jwt_key_age_seconds{state="prepared"} 30',
       'signet_ready 1',
       'signet_build_info{version="1.2.3"} 1',
     ])
@@ -51,6 +56,7 @@ describe('the metrics page', () => {
   it('shows no earliest end when nothing is held: no alert may fire on a zero', async () => {
     const { after } = await filled();
     assert.doesNotMatch(after, /^signet_earliest_expiry_seconds /m);
+    assert.doesNotMatch(after, /state="prepared"/);
   });
 
   it('keeps to the rules that promtool checks: help, counters end in _total, base units', async () => {
