@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs';
-import { z } from 'zod';
 import { adminService } from '../api/admin-service.ts';
 import { createAuthorityHealth } from '../api/authority-health.ts';
 import type { CallShell } from '../api/call.ts';
@@ -11,6 +9,7 @@ import { systemClock } from '../base/clock.ts';
 import { deadlineSignal } from '../base/deadline.ts';
 import { createDeadlineHeap } from '../base/deadline-heap.ts';
 import type { Log } from '../base/log.ts';
+import { packageVersion } from '../base/package-version.ts';
 import type { Authority } from '../ca/authority.ts';
 import { openControlPlaneCa } from '../ca/control-plane.ts';
 import { createBindings } from '../issuance/bindings.ts';
@@ -30,13 +29,13 @@ import { openAdminListener } from './admin-listener.ts';
 import { createAdmission } from './admission.ts';
 import { connectAnchors } from './anchors.ts';
 import { closeAuthorities, openAuthorities } from './authorities.ts';
-import { createClosing } from './closing.ts';
-import { splitAddress } from './config/complete.ts';
+import { createClosing } from '../base/closing.ts';
+import { splitAddress } from '../config/address.ts';
 import type { Config } from './config/schema.ts';
 import { gateLimits, policySettings, trustDomainOf } from './config/settings.ts';
 import { openDenials } from './denials.ts';
 import { connectionGraceFor, openGrpcListener } from './grpc-listener.ts';
-import { openHttpListener } from './http-listener.ts';
+import { openHttpListener } from '../api/http-listener.ts';
 import { openIdentity } from './identity.ts';
 import { openJwt } from './jwt.ts';
 import { openKnownIntermediates } from './known-intermediates.ts';
@@ -318,9 +317,4 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     },
     closed: closed.promise,
   };
-}
-
-function packageVersion(): string {
-  const manifest: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
-  return z.object({ version: z.string() }).parse(manifest).version;
 }
