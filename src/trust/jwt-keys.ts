@@ -144,14 +144,17 @@ export async function openJwtKeys(deps: JwtKeysDeps): Promise<JwtKeys> {
     const now = usable();
     if (now) return now;
     let cause: unknown;
-    try {
-      await abortable(refresh(), signal);
-    } catch (error) {
-      if (signal.aborted) throw error;
-      cause = error;
+    // Twice: where the store is slow, the little more time that the first gave the old key can be over once it is written.
+    for (let attempt = 0; attempt < 2; attempt++) {
+      try {
+        await abortable(refresh(), signal);
+      } catch (error) {
+        if (signal.aborted) throw error;
+        cause = error;
+      }
+      const then = usable();
+      if (then) return then;
     }
-    const then = usable();
-    if (then) return then;
     throw new SignetError('AUTHORITY_UNAVAILABLE', "the JWT signing keys can't be had now", { cause, retryAfterMs: 1000 });
   }
 

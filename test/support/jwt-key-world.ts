@@ -28,6 +28,7 @@ export function jwtKeyWorld() {
   const writtenAt = new Map<string, number>();
   let elapsed = 0;
   let writes = 0;
+  let writeTakesMs = 0;
 
   async function open(changes: Partial<JwtKeysDeps> = {}): Promise<KeyHolder> {
     const reach = <T>(work: () => T): Promise<T> =>
@@ -44,6 +45,7 @@ export function jwtKeyWorld() {
         read: (name) => reach(() => documents.get(name)),
         compareAndSet: (name, expected, value) =>
           reach(() => {
+            stall(writeTakesMs);
             if ((documents.get(name)?.epoch ?? 0) !== expected) return false;
             documents.set(name, { epoch: expected + 1, value });
             writes++;
@@ -65,12 +67,17 @@ export function jwtKeyWorld() {
     return holder;
   }
 
+  /** Both clocks move, and nobody gets to look after its keys. */
+  function stall(ms: number): void {
+    clock.advance(ms);
+    elapsed += ms;
+  }
+
   /** Both clocks move; each process looks after its keys as often as its own timer would have it. */
   async function pass(ms: number): Promise<void> {
     for (let left = ms; left > 0; left -= pollMs) {
       const step = Math.min(left, pollMs);
-      clock.advance(step);
-      elapsed += step;
+      stall(step);
       // One that can't reach the store tries again the next time.
       await Promise.allSettled([...holders].map(({ keys }) => keys.refresh()));
     }
@@ -83,6 +90,10 @@ export function jwtKeyWorld() {
     writtenAt,
     open,
     pass,
+    stall,
+    writesTake(ms: number): void {
+      writeTakesMs = ms;
+    },
     /** Somebody sets the clock. */
     jump: (ms: number): void => {
       clock.advance(ms);

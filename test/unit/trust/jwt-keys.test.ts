@@ -83,6 +83,20 @@ describe('the signing keys of JWT-SVIDs', () => {
     assert.equal((await holder.keys.published(signal)).sequence, 3);
   });
 
+  it('sign on although the store is slow just when the old key is given a little more time', async (t) => {
+    const world = jwtKeyWorld();
+    t.after(world.close);
+    const holder = await world.open({ settings: { ...settings, keyLifeMs: 12 * hint } });
+    const first = await signed(world, holder);
+    // Looked after ten seconds late, the next key is published ten seconds late: the old one is to sign as much longer.
+    await world.pass(10_000);
+    await world.pass(11 * hint);
+    assert.equal((await published(holder)).length, 2);
+    world.writesTake(20_000);
+    world.stall(51_000);
+    assert.notEqual((await signed(world, holder)).keyId, first.keyId, 'by the time that it is written, the next one has to sign');
+  });
+
   it('are the same after a restart, and in two processes at once, whoever was first', async (t) => {
     const world = jwtKeyWorld();
     t.after(world.close);
