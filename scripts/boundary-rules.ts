@@ -4,7 +4,7 @@ import type { ICruiseOptions, IRegularForbiddenRuleType } from 'dependency-cruis
 const order = [
   ['base'],
   ['observe', 'spiffe'],
-  ['x509'],
+  ['x509', 'config'],
   ['identity', 'policy', 'ca', 'store', 'workload'],
   ['issuance', 'trust', 'ledger'],
   ['rotation', 'sds', 'workload-api'],

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { SignetError } from '../base/errors.ts';
 import { dataFolderPaths } from '../store/data-folder.ts';
 import type { Binding, Certificate, Denial, ServerStatus } from './admin-messages.ts';
-import { openRpc } from './rpc.ts';
+import { openRpc } from '../api/rpc-client.ts';
 
 /** The admin API of a running server, through the unix socket in its data folder. */
 export interface AdminClient {

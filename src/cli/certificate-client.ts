@@ -1,8 +1,8 @@
 import { Metadata, credentials } from '@grpc/grpc-js';
 import { readFile } from 'node:fs/promises';
 import { SignetError } from '../base/errors.ts';
-import { readToken } from './token-file.ts';
-import { openRpc } from './rpc.ts';
+import { readToken } from '../identity/token-file.ts';
+import { openRpc } from '../api/rpc-client.ts';
 
 /** signet.v1.CertificateService as the workload's side uses it: proto/signet/v1/certificate_service.proto. */
 export interface CertificateClient {

@@ -1,6 +1,6 @@
 import type { Binding, Certificate } from './admin-messages.ts';
 import type { Column } from './table.ts';
-import { harmless } from './terminal.ts';
+import { harmless } from '../base/harmless.ts';
 import { isoTime, relativeTime } from './times.ts';
 
 /** How certificates and bindings are shown: in a table, in full, and in JSON, where times are ISO 8601. */

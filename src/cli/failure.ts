@@ -1,7 +1,8 @@
 import type { ErrorCode } from '../base/errors.ts';
 import { SignetError } from '../base/errors.ts';
 import type { Terminal } from './terminal.ts';
-import { harmless, paintFor } from './terminal.ts';
+import { harmless } from '../base/harmless.ts';
+import { paintFor } from './terminal.ts';
 
 /** What to do next, where the message itself can't know. */
 const advice: Partial<Readonly<Record<ErrorCode, string>>> = {

@@ -3,7 +3,8 @@ import type { JwtKeyStatus, SecretStatus, ServerStatus, StreamStatus } from './a
 import { renderTable } from './table.ts';
 import type { Column } from './table.ts';
 import type { Terminal } from './terminal.ts';
-import { harmless, paintFor } from './terminal.ts';
+import { harmless } from '../base/harmless.ts';
+import { paintFor } from './terminal.ts';
 import { isoTime, relativeTime } from './times.ts';
 
 interface Line {

@@ -1,4 +1,4 @@
-import { harmless } from './terminal.ts';
+import { harmless } from '../base/harmless.ts';
 
 export interface Column<Row> {
   readonly title: string;

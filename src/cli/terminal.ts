@@ -62,11 +62,3 @@ export function paintFor(terminal: Pick<Terminal, 'colors'>): Paint {
     terminal.colors ? `\u001b[${String(open)}m${text}\u001b[${String(close)}m` : text;
   return { bold: wrap(1, 22), dim: wrap(2, 22), red: wrap(31, 39), green: wrap(32, 39), yellow: wrap(33, 39) };
 }
-
-/**
- * Text from elsewhere (a node's id, a reason) without what a terminal would obey: control characters, escape sequences
- * and the marks that reverse the direction of writing.
- */
-export function harmless(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}\p{Cs}]/gu, '\u{fffd}');
-}

@@ -22,12 +22,15 @@ export interface RetryState {
   /** Consecutive failures, at least 1. */
   readonly failures: number;
   readonly random: Random;
+  /** An upper bound of the wait below the usual one. */
+  readonly longestMs?: number;
 }
 
 /** When to try again: exponential, jittered, and the shorter the less time is left. */
 export function retryAt(state: RetryState): number {
   const left = state.notAfter === undefined ? 0 : state.notAfter - state.now;
-  const maxMs = left > 0 ? Math.min(longestRetryMs, Math.max(shortestRetryMs, left / triesLeft)) : longestRetryWithoutMs;
+  const usualMs = left > 0 ? Math.min(longestRetryMs, Math.max(shortestRetryMs, left / triesLeft)) : longestRetryWithoutMs;
+  const maxMs = Math.min(usualMs, state.longestMs ?? usualMs);
   const baseMs = Math.min(firstRetryMs, maxMs);
   return state.now + Math.ceil(backoffMs(Math.max(0, state.failures - 1), { baseMs, maxMs }, state.random));
 }

@@ -1,12 +1,37 @@
 import type { Clock, Random } from '../base/clock.ts';
 import type { DeadlineHeap } from '../base/deadline-heap.ts';
 import type { Log } from '../base/log.ts';
-import type { CertificateEvent } from '../issuance/instance-entry.ts';
 import { renewAt, resignAt, retryAt } from './leaf-renewal.ts';
 
-/** What is renewed: issuance's certificates of instances. */
+/** What happened to a certificate, as far as its next renewal depends on it. Times in ms since the epoch. */
+export type RenewalEvent = { readonly name: string } & (
+  | {
+      readonly kind: 'published';
+      readonly issuedAt: number;
+      readonly notBefore: number;
+      readonly notAfter: number;
+      /** A later one for its key could not end later. */
+      readonly final: boolean;
+    }
+  | {
+      readonly kind: 'failed';
+      /** In a row, at least 1. */
+      readonly failures: number;
+      /** End of the certificate still held. */
+      readonly notAfter: number | undefined;
+      readonly retryAfterMs: number | undefined;
+      /** Never wait longer than this for the next try, unless told to: who is away may be back at any moment. */
+      readonly longestRetryMs?: number;
+    }
+  | { readonly kind: 'pending-key'; readonly refusals: number }
+  | { readonly kind: 'key-ageing' }
+  | { readonly kind: 'idle'; readonly since: number }
+  | { readonly kind: 'gone' }
+);
+
+/** What is renewed: issuance's certificates of instances, or an agent's of its workloads. */
 export interface RenewableCertificates {
-  observe(listener: (event: CertificateEvent) => void): () => void;
+  observe(listener: (event: RenewalEvent) => void): () => void;
   renewNow(name: string, force: boolean): void;
   dropIdle(name: string): void;
 }
@@ -58,7 +83,7 @@ export function createRenewer(deps: RenewerDeps): Renewer {
   const timer = setInterval(checkClock, clockCheckMs);
   timer.unref();
 
-  function plan(event: CertificateEvent): void {
+  function plan(event: RenewalEvent): void {
     const { name } = event;
     const now = clock.now();
     switch (event.kind) {
@@ -69,7 +94,8 @@ export function createRenewer(deps: RenewerDeps): Renewer {
         break;
       }
       case 'failed': {
-        const at = retryAt({ now, notAfter: event.notAfter, failures: event.failures, random });
+        const { notAfter, failures, longestRetryMs } = event;
+        const at = retryAt({ now, notAfter, failures, random, ...(longestRetryMs === undefined ? {} : { longestMs: longestRetryMs }) });
         set(name, Math.max(at, now + (event.retryAfterMs ?? 0)), 'renew', undefined);
         break;
       }

@@ -6,7 +6,7 @@ import type { CaState } from '../ca/ca-state.ts';
 import type { KeySeal } from '../ca/key-seal.ts';
 import type { TrustDomain } from '../spiffe/id.ts';
 import type { BackendConfig, Config } from './config/schema.ts';
-import { readSecret } from './secret-file.ts';
+import { readSecret } from '../base/secret-file.ts';
 
 const anchorsTimeoutMs = 30_000;
 

@@ -12,7 +12,7 @@ import { bundleJwks, oidcJwks } from '../trust/jwk-documents.ts';
 import { openJwtKeys } from '../trust/jwt-keys.ts';
 import type { JwtKeyView } from '../trust/jwt-keys.ts';
 import type { Config } from './config/schema.ts';
-import type { Page } from './http-listener.ts';
+import type { Page } from '../api/http-listener.ts';
 
 export interface Jwt {
   readonly api: JwtSvidApi;

@@ -12,7 +12,7 @@ import { openDataFolder } from '../store/data-folder.ts';
 import { openSqliteStore } from '../store/sqlite/sqlite-store.ts';
 import type { Store } from '../store/store.ts';
 import type { Config } from './config/schema.ts';
-import { readSecret } from './secret-file.ts';
+import { readSecret } from '../base/secret-file.ts';
 
 /** The data folder, held by this process alone until it is closed. */
 export interface State {

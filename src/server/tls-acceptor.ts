@@ -4,7 +4,7 @@ import { createServer } from 'node:tls';
 import type { Server, TLSSocket, TlsOptions } from 'node:tls';
 import type { Log } from '../base/log.ts';
 import { cipherSuites } from './cipher-suites.ts';
-import { listenError } from './listen-error.ts';
+import { listenError } from '../base/listen-error.ts';
 
 /** What a TLS server shows and what it verifies client certificates by; both are swapped without a restart. */
 export interface TlsMaterial {

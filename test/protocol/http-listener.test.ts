@@ -4,8 +4,8 @@ import { request } from 'node:http';
 import type { IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import { after, before, describe, it } from 'node:test';
-import { openHttpListener } from '../../src/server/http-listener.ts';
-import type { HttpListener } from '../../src/server/http-listener.ts';
+import { openHttpListener } from '../../src/api/http-listener.ts';
+import type { HttpListener } from '../../src/api/http-listener.ts';
 import { recordingLog } from '../support/recording-log.ts';
 
 let readiness = { ready: true, detail: '' };

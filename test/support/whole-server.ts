@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { loadConfig } from '../../src/server/config/load.ts';
 import type { ConfigInput } from '../../src/server/config/schema.ts';
-import { mergeLayers } from '../../src/server/config/schema-path.ts';
+import { mergeLayers } from '../../src/config/schema-path.ts';
 import { startServer } from '../../src/server/start.ts';
 import type { RunningServer } from '../../src/server/start.ts';
 import { createCsr } from '../../src/x509/csr.ts';

@@ -2,13 +2,13 @@ import { formatDuration } from '../../base/duration.ts';
 import { checkIssuerSettings } from '../../identity/issuer-settings.ts';
 import { isIP } from 'node:net';
 import { dirname, sep } from 'node:path';
+import { longestSocketPath } from '../../base/unix-socket.ts';
+import { isLoopback, isWildcard, splitAddress } from '../../config/address.ts';
+import type { Finding } from '../../config/problems.ts';
 import { hintsAhead } from '../../trust/jwt-keys.ts';
-import { isLoopback, isWildcard, splitAddress } from './complete.ts';
-import { longestSocketPath } from './defaults.ts';
-import type { Finding } from './problems.ts';
 import type { Config } from './schema.ts';
 import { issuerSettings } from './settings.ts';
-import { suggest } from './suggest.ts';
+import { suggest } from '../../config/suggest.ts';
 
 export interface CrossChecked {
   readonly faults: readonly Finding[];

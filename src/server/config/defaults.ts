@@ -31,6 +31,3 @@ export const defaults = {
     requestTimeout: '15s',
   },
 } as const;
-
-/** sun_path of sockaddr_un holds 108 bytes with its final NUL (unix(7)). */
-export const longestSocketPath = 107;

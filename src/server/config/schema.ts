@@ -5,7 +5,7 @@ import { templateProblem } from '../../identity/path-template.ts';
 import { keyDirectoryProblem } from '../../policy/key-directory.ts';
 import { isTrustDomain, pathProblem } from '../../spiffe/id.ts';
 import { defaults } from './defaults.ts';
-import { address, count, day, duration, issuerUrlProblem, judged, name, path, pattern } from './fields.ts';
+import { address, count, day, duration, issuerUrlProblem, judged, name, path, pattern } from '../../config/fields.ts';
 
 /**
  * The configuration file as zod sees it: strict at every level, because a key that is silently ignored is a setting

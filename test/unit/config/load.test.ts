@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { checkConfig, loadConfig } from '../../../src/server/config/load.ts';
 import type { ConfigSources } from '../../../src/server/config/load.ts';
-import { formatProblem } from '../../../src/server/config/problems.ts';
+import { formatProblem } from '../../../src/config/problems.ts';
 
 let folder = '';
 before(async () => {

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { checkIssuerSettings } from '../../../src/identity/issuer-settings.ts';
 import { createPolicy } from '../../../src/policy/rules.ts';
 import { parseSpiffeId } from '../../../src/spiffe/id.ts';
-import { isLoopback, isWildcard, splitAddress } from '../../../src/server/config/complete.ts';
+import { isLoopback, isWildcard, splitAddress } from '../../../src/config/address.ts';
 import { loadConfig } from '../../../src/server/config/load.ts';
 import { apiAudiences, devIssuerSettings, issuerSettings, policySettings, trustDomainOf } from '../../../src/server/config/settings.ts';
 

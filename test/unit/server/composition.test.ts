@@ -5,7 +5,7 @@ import { createDeadlineHeap } from '../../../src/base/deadline-heap.ts';
 import { SignetError } from '../../../src/base/errors.ts';
 import type { Caller } from '../../../src/identity/caller.ts';
 import type { SecretFeed } from '../../../src/sds/secret-source.ts';
-import { createClosing } from '../../../src/server/closing.ts';
+import { createClosing } from '../../../src/base/closing.ts';
 import { createReadiness } from '../../../src/server/readiness.ts';
 import { createRecorder } from '../../../src/server/recorder.ts';
 import { createSecretSource } from '../../../src/server/secret-source.ts';

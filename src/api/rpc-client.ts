@@ -1,5 +1,5 @@
-import type { ChannelCredentials, ChannelOptions, ClientReadableStream, Metadata, ServiceError } from '@grpc/grpc-js';
-import { Client } from '@grpc/grpc-js';
+import type { ChannelCredentials, ChannelOptions, ClientDuplexStream, ClientReadableStream, Metadata, ServiceError } from '@grpc/grpc-js';
+import { Client, connectivityState } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { join } from 'node:path';
 import { protoRoot } from '../base/proto-files.ts';
@@ -26,6 +26,10 @@ export interface Rpc {
   ): Promise<Response>;
   /** Ends when the server ends it or the signal aborts; throws what the server said otherwise. */
   watch<Response>(method: string, request: object, signal: AbortSignal): AsyncGenerator<Response>;
+  /** Bytes both ways, of any method, on the same connection. */
+  duplex(path: string, metadata: Metadata): ClientDuplexStream<Buffer, Buffer>;
+  /** Whether the connection stands or is being made: else the next call meets an old failure. */
+  isUsable(): boolean;
   close(): void;
 }
 
@@ -84,8 +88,15 @@ export function openRpc(target: RpcTarget): Rpc {
         stream.cancel();
       }
     },
+    duplex: (path, metadata) => client.makeBidiStreamRequest(path, asIs, asIs, metadata),
+    isUsable() {
+      const state = client.getChannel().getConnectivityState(false);
+      return state === connectivityState.READY || state === connectivityState.CONNECTING;
+    },
     close: () => {
       client.close();
     },
   };
 }
+
+const asIs = (bytes: Buffer): Buffer => bytes;

@@ -1,5 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
-import { SignetError } from '../base/errors.ts';
+import { SignetError } from './errors.ts';
 
 const longestSecret = 64 * 1024;
 

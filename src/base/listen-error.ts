@@ -1,4 +1,4 @@
-import { SignetError } from '../base/errors.ts';
+import { SignetError } from './errors.ts';
 
 const reasons: Readonly<Record<string, string>> = {
   EADDRINUSE: 'another program has that address',

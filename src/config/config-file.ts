@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import { isMap, isScalar, isSeq, LineCounter, parse, parseDocument, type Node } from 'yaml';
-import { SignetError } from '../../base/errors.ts';
+import { SignetError } from '../base/errors.ts';
 import type { ConfigPath } from './schema-path.ts';
 import type { ConfigProblem } from './problems.ts';
 

@@ -109,29 +109,20 @@ function valueOf(text: string, schema: Schema, parseFlow: ParseFlow): unknown {
   return text;
 }
 
-const flagNames: Readonly<Record<string, string>> = {
-  data: '--data',
-  trustDomain: '--trust-domain',
-  'listen.grpc': '--grpc',
-  'listen.http': '--http',
-  'policy.tiers.dev': '--leaf-ttl',
-};
-
-/** Flags by the dotted path of their setting. */
+/** Flags by the dotted path of their setting; `names` says how each is spelt on the command line. */
 export function flagOverrides(
   flags: Readonly<Record<string, string | undefined>>,
+  names: Readonly<Record<string, string>>,
   root: Schema,
   configured: unknown,
   parseFlow: ParseFlow,
 ): Override[] {
   return Object.entries(flags).flatMap(([dotted, text]) => {
     if (text === undefined) return [];
-    const path = dotted.split('.');
+    const path = dotted.split('.').map((part) => (/^\d+$/.test(part) ? Number(part) : part));
     let schema: Schema | undefined = root;
     for (const [i, key] of path.entries()) schema = schema && childSchema(schema, key, valueAt(configured, path.slice(0, i)));
     // A path that isn't there is a programming error; left to zod, it is reported as any unknown key.
-    return [
-      { path, value: schema ? valueOf(text, schema, parseFlow) : text, where: flagNames[dotted] ?? `the flag for ${formatPath(path)}` },
-    ];
+    return [{ path, value: schema ? valueOf(text, schema, parseFlow) : text, where: names[dotted] ?? `the flag for ${formatPath(path)}` }];
   });
 }

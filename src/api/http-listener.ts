@@ -2,7 +2,7 @@ import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Log } from '../base/log.ts';
-import { listenError } from './listen-error.ts';
+import { listenError } from '../base/listen-error.ts';
 
 export interface HttpListener {
   /** HOST:PORT as bound. */

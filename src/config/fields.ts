@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { parseDuration } from '../../base/duration.ts';
-import { SignetError } from '../../base/errors.ts';
-import { patternProblem } from '../../spiffe/pattern.ts';
+import { parseDuration } from '../base/duration.ts';
+import { SignetError } from '../base/errors.ts';
+import { patternProblem } from '../spiffe/pattern.ts';
 
 /** The kinds of values that settings have. `format` tells load.ts and the reference page which is which. */
 export const day = 86_400_000;

@@ -1,4 +1,4 @@
-import type { Log } from '../base/log.ts';
+import type { Log } from './log.ts';
 
 /** What has been opened, to be closed in the reverse order: at the end, or when a later step of the start fails. */
 export interface Closing {
