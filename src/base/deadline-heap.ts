@@ -135,3 +135,20 @@ export function createDeadlineHeap(clock: Clock, onError: (error: unknown) => vo
     },
   };
 }
+
+/** Resolves once the clock has reached `at`, or as soon as the signal aborts: the caller looks which. Never rejects. */
+export function reached(heap: DeadlineHeap, at: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) {
+      resolve();
+      return;
+    }
+    const done = (): void => {
+      cancel();
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const cancel = heap.at(at, done);
+    signal.addEventListener('abort', done, { once: true });
+  });
+}

@@ -3,6 +3,7 @@ import { InvalidArgumentError, Option } from 'commander';
 import { existsSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { SignetError } from '../base/errors.ts';
+import type { TrustDomain } from '../spiffe/id.ts';
 import { isTrustDomain, parseTrustDomain } from '../spiffe/id.ts';
 import { dataFolderPaths } from '../store/data-folder.ts';
 import { replaceFile } from '../store/atomic-file.ts';
@@ -16,7 +17,8 @@ import { examples } from './session.ts';
 type AuthKind = EnvoyAuth['kind'];
 
 interface BootstrapOptions {
-  readonly auth: AuthKind;
+  readonly auth?: Exclude<AuthKind, 'agent'>;
+  readonly agent?: string;
   readonly api: 'sotw' | 'delta';
   readonly data?: string;
   readonly ca?: string;
@@ -41,12 +43,21 @@ export const define: DefineCommand = (command, session) => {
   defineBootstrap(command.command('bootstrap'), session);
 };
 
-const authKinds: readonly AuthKind[] = ['google-grpc-token', 'envoy-grpc-token', 'client-certificate'];
+const authKinds: readonly Exclude<AuthKind, 'agent'>[] = ['google-grpc-token', 'envoy-grpc-token', 'client-certificate'];
 
 function defineBootstrap(command: Command, session: Session): void {
   command
     .description('a complete Envoy configuration that takes its identity and trust from Signet')
-    .addOption(new Option('--auth <way>', 'how Envoy proves itself').choices(authKinds).default('google-grpc-token'))
+    .addOption(
+      new Option('--agent <socket>', 'take secrets from the agent on this host, by its unix socket').conflicts([
+        'auth',
+        'data',
+        'ca',
+        'tokenFile',
+        'certDir',
+      ]),
+    )
+    .addOption(new Option('--auth <way>', 'how Envoy proves itself to a server (default: google-grpc-token)').choices(authKinds))
     .addOption(new Option('--api <type>', 'SDS as state of the world or incremental').choices(['sotw', 'delta']).default('sotw'))
     .addOption(
       new Option('--data <dir>', "the server's data folder, on its own host: for its server-ca.pem and trust domain").env('SIGNET_DATA'),
@@ -79,13 +90,19 @@ function defineBootstrap(command: Command, session: Session): void {
     .addHelpText(
       'after',
       `
-Ways to authenticate (--auth):
+With --agent Envoy needs neither a token nor the server's address: give the socket and --trust-domain.
+
+Ways to authenticate to a server (--auth):
   google-grpc-token   the token from --token-file, read at each stream's start
   envoy-grpc-token    the token from --token-file, by the credential injector; writes a second file, so it needs --out
   client-certificate  a certificate of the trust domain from --cert-dir; writes a second file, so it needs --out`,
     );
   examples(command, [
     ['signet envoy bootstrap --data .signet --token-file /tmp/web.token > web.yaml', 'an mTLS listener on port 15006 that answers "ok"'],
+    [
+      'signet envoy bootstrap --agent /run/signet/web/agent.sock --trust-domain example.org --api delta --app 127.0.0.1:8080 > web.yaml',
+      'beside an agent, before an application',
+    ],
     [
       'signet envoy bootstrap --auth envoy-grpc-token --api delta --ca server-ca.pem --trust-domain example.org --server signet.example.org:8443 --token-file /run/signet/token --app 127.0.0.1:8080 --out web.yaml',
       'before an application, away from the server',
@@ -110,6 +127,7 @@ Ways to authenticate (--auth):
 
 function bootstrapSettings(options: BootstrapOptions, wrongUsage: (message: string) => never): EnvoySettings {
   const { data, out } = options;
+  if (options.agent !== undefined) return agentSettings(options, options.agent, wrongUsage);
   const serverCaFile = options.ca ?? (data === undefined ? undefined : dataFolderPaths(data).serverCa);
   if (serverCaFile === undefined) wrongUsage("say how the server is known: --data DIR on its own host, or --ca FILE on Envoy's");
   if (options.ca === undefined && !existsSync(serverCaFile)) {
@@ -117,15 +135,33 @@ function bootstrapSettings(options: BootstrapOptions, wrongUsage: (message: stri
   }
   const named = options.trustDomain ?? (data === undefined ? undefined : folderTrustDomain(data));
   if (named === undefined) wrongUsage("name the server's --trust-domain, or its folder with --data");
-  if (!isTrustDomain(named)) wrongUsage('--trust-domain: a trust domain is 1 to 255 of a-z, 0-9, ".", "_" and "-"');
-  const trustDomain = parseTrustDomain(named);
+  const auth = authentication(options, out === undefined ? undefined : resolve(out), wrongUsage);
+  return {
+    ...commonSettings(options, checkedTrustDomain(named, wrongUsage)),
+    auth,
+    server: options.server,
+    serverCaFile: resolve(serverCaFile),
+  };
+}
+
+/** The server is the agent's business. */
+function agentSettings(options: BootstrapOptions, socket: string, wrongUsage: (message: string) => never): EnvoySettings {
+  const { trustDomain } = options;
+  if (trustDomain === undefined) return wrongUsage('--agent needs --trust-domain');
+  const auth: EnvoyAuth = { kind: 'agent', socket: resolve(socket) };
+  return { ...commonSettings(options, checkedTrustDomain(trustDomain, wrongUsage)), auth, server: options.server, serverCaFile: '' };
+}
+
+function checkedTrustDomain(text: string, wrongUsage: (message: string) => never): TrustDomain {
+  if (!isTrustDomain(text)) return wrongUsage('--trust-domain: a trust domain is 1 to 255 of a-z, 0-9, ".", "_" and "-"');
+  return parseTrustDomain(text);
+}
+
+function commonSettings(options: BootstrapOptions, trustDomain: TrustDomain): Omit<EnvoySettings, 'auth' | 'server' | 'serverCaFile'> {
   return {
     node: { id: options.node ?? nodeId(options), cluster: options.cluster ?? trustDomain },
     trustDomain,
-    auth: authentication(options, out === undefined ? undefined : resolve(out), wrongUsage),
     api: options.api,
-    server: options.server,
-    serverCaFile: resolve(serverCaFile),
     admin: options.admin,
     inbound: options.inbound
       ? {
@@ -140,13 +176,13 @@ function bootstrapSettings(options: BootstrapOptions, wrongUsage: (message: stri
   };
 }
 
-function nodeId({ tokenFile, certDir }: BootstrapOptions): string {
-  return basename(tokenFile ?? certDir ?? 'envoy').replace(/\.(token|jwt)$/, '');
+function nodeId({ tokenFile, certDir, agent }: BootstrapOptions): string {
+  return basename(tokenFile ?? certDir ?? (agent === undefined ? 'envoy' : dirname(resolve(agent)))).replace(/\.(token|jwt)$/, '');
 }
 
 /** The second document lies beside the first, under its name: two Envoys in one folder don't share it by accident. */
 function authentication(options: BootstrapOptions, out: string | undefined, wrongUsage: (message: string) => never): EnvoyAuth {
-  const kind = options.auth;
+  const kind = options.auth ?? 'google-grpc-token';
   const beside = (name: string): string => {
     if (out === undefined) return wrongUsage(`--auth ${kind} needs --out FILE: it writes a second file beside it`);
     return join(dirname(out), `${basename(out).replace(/\.ya?ml$/, '')}-${name}.yaml`);

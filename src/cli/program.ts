@@ -1,5 +1,5 @@
 import { Command, CommanderError } from 'commander';
-import { readFileSync } from 'node:fs';
+import { packageVersion } from '../base/package-version.ts';
 import { printFailure } from './failure.ts';
 import type { DefineCommand, Session } from './session.ts';
 import { newSession } from './session.ts';
@@ -15,6 +15,11 @@ interface Entry {
 /** In the order of the help. A command's file is loaded only when it is named: the server's start is no slower for the demo. */
 const entries: readonly Entry[] = [
   { name: 'server', summary: 'run the control plane', load: () => import('./server.ts') },
+  {
+    name: 'agent',
+    summary: 'make keys where they are used: serve workloads on this host over unix sockets',
+    load: () => import('./agent.ts'),
+  },
   { name: 'demo', summary: 'watch two real Envoys speak mTLS while their certificates rotate', load: () => import('./demo.ts') },
   { name: 'status', summary: 'what the server serves, to whom, and what Envoy made of it', load: () => import('./status.ts') },
   { name: 'certs', summary: 'list, show and renew certificates; take a bound key away', load: () => import('./certs.ts') },
@@ -83,9 +88,4 @@ First steps:
 /** The words that may name a command: \`certs\` of \`certs list\`, and of \`help certs\`. */
 function namedIn(argv: readonly string[]): ReadonlySet<string> {
   return new Set(argv.filter((word) => !word.startsWith('-')).slice(0, 2));
-}
-
-function packageVersion(): string {
-  const manifest: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
-  return typeof manifest === 'object' && manifest !== null && 'version' in manifest ? String(manifest.version) : 'unknown';
 }

@@ -1,5 +1,3 @@
-import { readFileSync } from 'node:fs';
-import { z } from 'zod';
 import { adminService } from '../api/admin-service.ts';
 import { createAuthorityHealth } from '../api/authority-health.ts';
 import type { CallShell } from '../api/call.ts';
@@ -11,6 +9,7 @@ import { systemClock } from '../base/clock.ts';
 import { deadlineSignal } from '../base/deadline.ts';
 import { createDeadlineHeap } from '../base/deadline-heap.ts';
 import type { Log } from '../base/log.ts';
+import { packageVersion } from '../base/package-version.ts';
 import type { Authority } from '../ca/authority.ts';
 import { openControlPlaneCa } from '../ca/control-plane.ts';
 import { createBindings } from '../issuance/bindings.ts';
@@ -318,9 +317,4 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     },
     closed: closed.promise,
   };
-}
-
-function packageVersion(): string {
-  const manifest: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
-  return z.object({ version: z.string() }).parse(manifest).version;
 }

@@ -45,7 +45,7 @@ describe('envoy-examples/', () => {
       assert.ok(text.includes('prefix: "spiffe://cluster.local/"'), name);
       assert.ok(text.includes('require_client_certificate: true'), name);
       assert.ok(text.includes('set_node_on_first_message_only: true'), name);
-      assert.equal(text.includes('exact: "spiffe://cluster.local/signet/server"'), !name.startsWith('google-grpc'), name);
+      assert.equal(text.includes('exact: "spiffe://cluster.local/signet/server"'), !/^(google-grpc|agent)-/.test(name), name);
       assert.equal(text.match(/&signet/g)?.length, 1, `${name}: one ConfigSource, by anchor`);
       assert.equal(text.match(/sds_config: \*signet/g)?.length, 3, name);
     }
@@ -86,6 +86,7 @@ function placed(text: string, places: { folder: string; signet: number; upstream
   };
   return text
     .replaceAll('/etc/signet', places.folder)
+    .replaceAll('/run/signet/web', join(places.folder, 'agent'))
     .replaceAll(/port_value: (\d+)/g, (whole, port: string) => `port_value: ${String(ports[port] ?? whole)}`)
     .replaceAll('127.0.0.1:8443', `127.0.0.1:${String(places.signet)}`);
 }
@@ -116,7 +117,8 @@ describe('first light with every example', () => {
 
   for (const version of versions) {
     for (const example of examples.filter((one) => isFor(one, version))) {
-      for (const mode of ['server', 'csr']) {
+      // Whose keys are an agent's has no key mode to choose.
+      for (const mode of example.auth === 'agent' ? ['agent'] : ['server', 'csr']) {
         // An identity of its own each time: how often one may bind a key is limited.
         const serviceAccount = `${mode === 'csr' ? 'csr-' : ''}web-${String(++accounts)}`;
         it(`${example.name}, key mode ${mode}, Envoy ${version}`, async () => {

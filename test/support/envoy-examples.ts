@@ -13,6 +13,7 @@ export const exampleAuths = {
     certificateDirectory: `${etc}/bootstrap`,
     certificateSecretFile: `${etc}/certificate-secret.yaml`,
   },
+  agent: { kind: 'agent', socket: '/run/signet/web/agent.sock' },
 } as const satisfies Record<EnvoyAuth['kind'], EnvoyAuth>;
 
 export const exampleSettings: Omit<EnvoySettings, 'auth' | 'api' | 'envoyVersion'> = {

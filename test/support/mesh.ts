@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { renderEnvoyFiles } from '../../src/cli/envoy-config/bootstrap.ts';
 import type { EnvoyApi, EnvoyAuth, EnvoySettings, EnvoyUpstream } from '../../src/cli/envoy-config/settings.ts';
+import { startAgentProcess, type AgentProcess } from './agent-process.ts';
 import { startEnvoy, type RunningEnvoy } from './envoy.ts';
 import { eventually } from './eventually.ts';
 import { tlsIdentity, type HttpVersion, type MtlsTarget, type TlsIdentity } from './mtls-request.ts';
@@ -28,6 +29,8 @@ export interface EnvoyWish {
   readonly bootstrap?: (text: string, folder: string) => string;
   /** A proxy before Signet, by which this workload reaches it, with the CA that its certificate is of. */
   readonly reachedBy?: { readonly port: number; readonly ca: string };
+  /** More flags of the agent, for `auth: 'agent'`. */
+  readonly agentArgs?: readonly string[];
 }
 
 /** An Envoy that has its identity from Signet, and the folder of files on its host. */
@@ -38,6 +41,8 @@ export interface Workload {
   readonly folder: string;
   readonly tokenFile: string;
   readonly keyFolder: string;
+  /** For `auth: 'agent'`: the one that serves this workload alone. */
+  readonly agent: AgentProcess | undefined;
   target(http: HttpVersion): MtlsTarget;
 }
 
@@ -155,6 +160,7 @@ export async function startMesh(wish: MeshWish): Promise<Mesh> {
     },
     async [Symbol.asyncDispose]() {
       await Promise.all(workloads.map(async ({ envoy }) => envoy[Symbol.asyncDispose]()));
+      await Promise.all(workloads.map(async ({ agent }) => agent?.[Symbol.asyncDispose]()));
       await signet[Symbol.asyncDispose]();
       await folder[Symbol.asyncDispose]();
     },
@@ -185,6 +191,18 @@ async function startWorkload(
   await writeFile(tokenFile, token, { mode: 0o600 });
   if (serviceAccount.startsWith('csr-')) await bindKey(`127.0.0.1:${String(serverPort)}`, { tokenFile, keyFolder, serverCaFile });
   const auth = authOf(wish.auth ?? 'google-grpc-token', folder, tokenFile);
+  const agent =
+    auth.kind === 'agent'
+      ? await startAgentProcess({
+          folder,
+          server: `127.0.0.1:${String(serverPort)}`,
+          trustDomain,
+          serverCaFile,
+          tokenFile,
+          socket: auth.socket,
+          ...(wish.agentArgs ? { args: wish.agentArgs } : {}),
+        })
+      : undefined;
   const api = async (): Promise<WorkloadClient> => apiOf('shop', serviceAccount, pod);
   const bootstrap = auth.kind === 'client-certificate' ? await keepBootstrapCertificate(folder, api, bootstrapEveryMs) : undefined;
   const outbound = upstream ? { host: '127.0.0.1', port: await freePort() } : undefined;
@@ -222,11 +240,13 @@ async function startWorkload(
     const id = idOf(serviceAccount);
     // Not /certs: it also shows the certificate that Envoy shows to Signet.
     await eventually('the first certificate', async () => ((await envoy.stat('sds.default.update_success')) > 0 ? true : undefined));
-    return { id, envoy, port, folder, tokenFile, keyFolder, target: (http) => ({ port, peer: id, http }) };
+    return { id, envoy, port, folder, tokenFile, keyFolder, agent, target: (http) => ({ port, peer: id, http }) };
   } catch (error) {
     const [envoyLog, signetLog] = [(await envoy.log()).slice(-3000), (await signet.log()).slice(-3000)];
+    const agentLog = (await agent?.log())?.slice(-3000) ?? '';
     await envoy[Symbol.asyncDispose]();
-    throw new Error(`${serviceAccount} did not come up\n${envoyLog}\n${signetLog}`, { cause: error });
+    await agent?.[Symbol.asyncDispose]();
+    throw new Error(`${serviceAccount} did not come up\n${envoyLog}\n${signetLog}\n${agentLog}`, { cause: error });
   }
 }
 
@@ -238,6 +258,8 @@ function authOf(kind: EnvoyAuth['kind'], folder: string, tokenFile: string): Env
       return { kind, tokenFile, tokenSecretFile: join(folder, 'token-secret.yaml') };
     case 'client-certificate':
       return { kind, certificateDirectory: join(folder, 'bootstrap'), certificateSecretFile: join(folder, 'certificate-secret.yaml') };
+    case 'agent':
+      return { kind, socket: join(folder, 'agent', 'agent.sock') };
   }
 }
 

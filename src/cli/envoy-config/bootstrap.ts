@@ -35,6 +35,7 @@ function items(texts: readonly string[]): string {
 function secretFile({ auth }: EnvoySettings): EnvoyFiles['secret'] {
   switch (auth.kind) {
     case 'google-grpc-token':
+    case 'agent':
       return undefined;
     case 'envoy-grpc-token':
       return { path: auth.tokenSecretFile, text: tokenSecret(auth.tokenFile) };
@@ -48,9 +49,15 @@ function header({ auth, api }: EnvoySettings): string {
     'google-grpc-token': 'google_grpc with a service-account token from a file',
     'envoy-grpc-token': 'envoy_grpc with a service-account token by the credential injector',
     'client-certificate': 'envoy_grpc with a client certificate of the trust domain',
+    agent: "an agent's unix socket on this host",
   };
   const streams = api === 'delta' ? 'incremental (Delta)' : 'state of the world';
   return `# Envoy with its identity and trust from Signet: ${ways[auth.kind]}, ${streams}.
-# Key mode csr: run \`signet csr\` on this host first, and see that Envoy can read the folder of keys; the key never leaves it.
+# ${auth.kind === 'agent' ? agentNote : keyNote}
 `;
 }
+
+const keyNote =
+  'Key mode csr: run `signet csr` on this host first, and see that Envoy can read the folder of keys; the key never leaves it.';
+const agentNote =
+  'Run `signet agent` on this host, as a user that Envoy shares a group with or is: the keys are made there and never leave it.';

@@ -54,6 +54,7 @@ transport_socket:
 export function signetCluster(settings: EnvoySettings): string | undefined {
   const { auth } = settings;
   if (auth.kind === 'google-grpc-token') return undefined;
+  if (auth.kind === 'agent') return agentCluster(auth.socket);
   const injector = auth.kind === 'envoy-grpc-token' ? credentialInjector(auth.tokenSecretFile, settings.envoyVersion) : '';
   const certificate = auth.kind === 'client-certificate' ? clientCertificate(auth.certificateSecretFile) : '';
   return `${endpoint('signet', settings.server)}typed_extension_protocol_options:
@@ -75,6 +76,20 @@ transport_socket:
         match_typed_subject_alt_names:
         - { san_type: URI, matcher: { exact: ${quote(`spiffe://${settings.trustDomain}/signet/server`)} } }
 `.replaceAll(/\n +(?=\n)/g, '');
+}
+
+/** The agent on this host. No TLS: the socket's folder decides who may speak to it, and nothing leaves the host. */
+function agentCluster(socket: string): string {
+  return `name: signet
+type: STATIC
+connect_timeout: 1s
+load_assignment:
+  cluster_name: signet
+  endpoints: [{ lb_endpoints: [{ endpoint: { address: { pipe: { path: ${quote(socket)} } } } }] }]
+typed_extension_protocol_options:
+  ${nested(httpOptions, 2)}
+    explicit_http_config: { http2_protocol_options: { connection_keepalive: { interval: 30s, timeout: 5s } } }
+`;
 }
 
 function credentialInjector(secretFile: string, version: string | undefined): string {

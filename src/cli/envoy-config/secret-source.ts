@@ -33,9 +33,28 @@ api_config_source:
   # The node message is some 60 KB: say it once a stream.
   set_node_on_first_message_only: true
   grpc_services:
-  - ${nested(settings.auth.kind === 'google-grpc-token' ? googleGrpc(settings, settings.auth.tokenFile) : envoyGrpc, 4)}
+  - ${nested(grpcService(settings), 4)}
 `;
 }
+
+function grpcService(settings: EnvoySettings): string {
+  const { auth } = settings;
+  switch (auth.kind) {
+    case 'google-grpc-token':
+      return googleGrpc(settings, auth.tokenFile);
+    case 'agent':
+      return localGrpc;
+    case 'envoy-grpc-token':
+    case 'client-certificate':
+      return envoyGrpc;
+  }
+}
+
+const localGrpc = `envoy_grpc:
+  cluster_name: signet
+  # The agent is on this host: asking often costs nothing, and it is found at once when it is back.
+  retry_policy: { retry_back_off: { base_interval: 0.1s, max_interval: 0.5s } }
+`;
 
 const envoyGrpc = `envoy_grpc:
   cluster_name: signet

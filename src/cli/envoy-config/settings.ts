@@ -5,7 +5,9 @@ export type EnvoyAuth =
   /** envoy_grpc with the credential injector; `tokenSecretFile` is where the file-SDS document that names the token goes. */
   | { readonly kind: 'envoy-grpc-token'; readonly tokenFile: string; readonly tokenSecretFile: string }
   /** envoy_grpc with a client certificate of the trust domain: `tls.crt` and `tls.key` in `certificateDirectory`. */
-  | { readonly kind: 'client-certificate'; readonly certificateDirectory: string; readonly certificateSecretFile: string };
+  | { readonly kind: 'client-certificate'; readonly certificateDirectory: string; readonly certificateSecretFile: string }
+  /** Not at all: whoever can open the socket of an agent on the same host is the workload. */
+  | { readonly kind: 'agent'; readonly socket: string };
 
 /** State of the world, or incremental. */
 export type EnvoyApi = 'sotw' | 'delta';
@@ -44,9 +46,9 @@ export interface EnvoySettings {
   readonly trustDomain: string;
   readonly auth: EnvoyAuth;
   readonly api: EnvoyApi;
-  /** Signet's gRPC address as Envoy reaches it. With google_grpc its serving certificate must name this host. */
+  /** Signet's gRPC address as Envoy reaches it; of no use with an agent. With google_grpc its serving certificate must name this host. */
   readonly server: EnvoyAddress;
-  /** PEM file with the anchors of Signet's serving certificate: `server-ca.pem` of its data folder. */
+  /** PEM file with the anchors of Signet's serving certificate: `server-ca.pem` of its data folder. Of no use with an agent. */
   readonly serverCaFile: string;
   readonly admin: EnvoyAddress;
   readonly inbound: EnvoyInbound | undefined;
