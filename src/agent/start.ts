@@ -132,7 +132,7 @@ async function compose(
   const readiness = (): { ready: boolean; detail: string } => readinessOf(workloads, clock.now());
   metrics.watch({
     streams: () => streamsOf(served),
-    workloads: () => served.map((one) => factsOf(one, clock.now())),
+    workloads: () => served.map((one) => factsOf(one, renewer.dueAt(one.workload.name), clock.now())),
     ready: () => readiness().ready,
   });
   let httpAddress: string | undefined;
@@ -206,11 +206,12 @@ function streamsOf(served: readonly ServedWorkload[]): Readonly<Record<'sotw' | 
   return count;
 }
 
-function factsOf({ workload, trust }: ServedWorkload, now: number) {
+function factsOf({ workload, trust }: ServedWorkload, dueAt: number | undefined, now: number) {
   const notAfter = workload.feed.current()?.chain.notAfter;
   return {
     name: workload.name,
     expirySeconds: notAfter === undefined ? undefined : (notAfter - now) / 1000,
+    renewalSeconds: dueAt === undefined ? undefined : (dueAt - now) / 1000,
     connected: trust.connected,
     laggards: trust.lagging()?.laggards ?? 0,
   };

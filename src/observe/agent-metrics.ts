@@ -7,6 +7,8 @@ export interface AgentMetricSources {
     readonly name: string;
     /** Until its certificate ends; undefined without one. */
     readonly expirySeconds: number | undefined;
+    /** Until the next try to renew it. */
+    readonly renewalSeconds: number | undefined;
     /** Whether its stream of trust to a server stands. */
     readonly connected: boolean;
     /** Subscribers that have not taken the newest trust. */
@@ -78,6 +80,10 @@ export function createAgentMetrics(version: string): AgentMetrics {
             if (expirySeconds !== undefined) into.set({ workload: name }, expirySeconds);
         },
       );
+      gauge('signet_agent_renewal_seconds', 'Until the next try to have another one.', ['workload'], (into) => {
+        for (const { name, renewalSeconds } of sources.workloads())
+          if (renewalSeconds !== undefined) into.set({ workload: name }, renewalSeconds);
+      });
       gauge('signet_agent_trust_connected', "1 while the workload's stream of trust to a server stands.", ['workload'], (into) => {
         for (const { name, connected } of sources.workloads()) into.set({ workload: name }, connected ? 1 : 0);
       });
