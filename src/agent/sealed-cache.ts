@@ -12,6 +12,7 @@ import { replaceFile } from '../store/atomic-file.ts';
 import { checkIssued } from '../x509/chain.ts';
 import { importKeyPair, privateKeyPem } from '../x509/keys.ts';
 import type { TrustVersions } from './trust-versions.ts';
+import type { JwtBundles } from './jwt-bundles.ts';
 import type { HeldMaterial } from './workload.ts';
 
 /** What a restarted agent serves while every server is away: one sealed file per workload. */
@@ -20,9 +21,13 @@ export interface SealedCache {
   load(workload: string, expected: SpiffeId | undefined): Promise<HeldMaterial | undefined>;
   /** Durable when it returns. A failure is logged: the workload is served all the same. */
   save(workload: string, held: HeldMaterial): void;
+  /** The keys that verify JWT-SVIDs, as they were when a server last answered. */
+  loadJwtBundles(workload: string): Promise<JwtBundles | undefined>;
+  saveJwtBundles(workload: string, bundles: JwtBundles): void;
 }
 
 const purpose = 'agent/workload';
+const jwtPurpose = 'agent/jwt-bundles';
 const largestFile = 2 * 1024 * 1024;
 const base64 = z.base64().max(64 * 1024);
 const documentSchema = z.strictObject({
@@ -33,6 +38,7 @@ const documentSchema = z.strictObject({
   chain: z.array(base64).min(1).max(10),
   trust: z.strictObject({ generation: z.int().min(0), anchors: z.array(base64).min(1).max(500) }),
 });
+const jwtSchema = z.strictObject({ format: z.literal(1), bundles: z.record(z.string().max(300), z.string().max(256 * 1024)) });
 type SealedDocument = z.infer<typeof documentSchema>;
 
 /** Throws CONFIG_INVALID for a folder that isn't ours alone. */
@@ -46,7 +52,6 @@ export function openSealedCache(parts: {
 }): SealedCache {
   const { folder, seal, trustDomain, trustVersions, clock, log } = parts;
   checkFolder(folder);
-  const fileOf = (workload: string): string => join(folder, `${workload}.sealed`);
 
   /** Judged as if it came from a server just now: an old cache is no reason to serve what has ended or hangs on nothing. */
   function verified(document: SealedDocument, expected: SpiffeId | undefined): HeldMaterial {
@@ -67,18 +72,29 @@ export function openSealedCache(parts: {
     return { issuedAt, material: { generation: 1, spiffeId, chain, key: key.privateKey, anchors: new Map([[trustDomain, trust]]) } };
   }
 
+  /** Undefined where there is no such file; whatever else is wrong with it, too, and that is logged. */
+  async function read<T>(what: string, workload: string, file: string, use: (document: unknown) => T): Promise<T | undefined> {
+    try {
+      const sealed = await readSmallFile(join(folder, file), largestFile);
+      return use(JSON.parse(seal.open(what, workload, sealed).toString('utf8')));
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+      log.warn({ workload, file, err: error }, 'what the cache has of this workload is of no use');
+      return undefined;
+    }
+  }
+
+  function write(what: string, workload: string, file: string, document: object): void {
+    try {
+      replaceFile(join(folder, file), seal.seal(what, workload, Buffer.from(JSON.stringify(document))), 0o600);
+    } catch (error) {
+      log.error({ workload, err: error }, 'the cache can not be written: a restart while the servers are away would find old material');
+    }
+  }
+
   return {
-    async load(workload, expected) {
-      try {
-        const sealed = await readSmallFile(fileOf(workload), largestFile);
-        const document = documentSchema.parse(JSON.parse(seal.open(purpose, workload, sealed).toString('utf8')));
-        return verified(document, expected);
-      } catch (error) {
-        if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
-        log.warn({ workload, err: error }, 'what the cache has of this workload is of no use');
-        return undefined;
-      }
-    },
+    load: (workload, expected) =>
+      read(purpose, workload, `${workload}.sealed`, (document) => verified(documentSchema.parse(document), expected)),
     save(workload, { material, issuedAt }) {
       const trust = material.anchors.get(trustDomain);
       if (!trust) return;
@@ -90,11 +106,12 @@ export function openSealedCache(parts: {
         chain: material.chain.certificates.map(encode),
         trust: { generation: trust.generation, anchors: trust.anchors.certificates.map(encode) },
       };
-      try {
-        replaceFile(fileOf(workload), seal.seal(purpose, workload, Buffer.from(JSON.stringify(document))), 0o600);
-      } catch (error) {
-        log.error({ workload, err: error }, 'the cache can not be written: a restart while the servers are away would find old material');
-      }
+      write(purpose, workload, `${workload}.sealed`, document);
+    },
+    loadJwtBundles: (workload) =>
+      read(jwtPurpose, workload, `${workload}.jwt.sealed`, (document) => new Map(Object.entries(jwtSchema.parse(document).bundles))),
+    saveJwtBundles(workload, bundles) {
+      write(jwtPurpose, workload, `${workload}.jwt.sealed`, { format: 1, bundles: Object.fromEntries(bundles) });
     },
   };
 }

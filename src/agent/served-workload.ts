@@ -1,3 +1,4 @@
+import type { UnixListener } from '../api/unix-listener.ts';
 import type { Clock, Random } from '../base/clock.ts';
 import { deadlineSignal } from '../base/deadline.ts';
 import type { DeadlineHeap } from '../base/deadline-heap.ts';
@@ -7,13 +8,18 @@ import type { AgentMetrics } from '../observe/agent-metrics.ts';
 import { defaultSdsLimits } from '../sds/limits.ts';
 import { createSdsService } from '../sds/service.ts';
 import type { SpiffeId, TrustDomain } from '../spiffe/id.ts';
+import { createWorkloadApi } from '../workload-api/service.ts';
 import type { WorkloadConfig } from './config/schema.ts';
+import { openJwtBundles } from './jwt-bundles.ts';
+import { createJwtSvidCache } from './jwt-svids.ts';
+import type { SealedCache } from './sealed-cache.ts';
 import { standingOf } from './subscribers.ts';
 import { openTrustStream } from './trust-stream.ts';
 import type { TrustStream } from './trust-stream.ts';
 import type { Upstream } from './upstream.ts';
 import type { Workload } from './workload.ts';
 import { openWorkloadSocket } from './workload-socket.ts';
+import { workloadSource } from './workload-source.ts';
 import { trustFeedKey, trustVersionOf, workloadSecrets } from './workload-secrets.ts';
 
 /** One workload with all that serves it. */
@@ -36,6 +42,7 @@ export async function serveWorkload(parts: {
   readonly trustDomain: TrustDomain;
   readonly spiffeId: SpiffeId | undefined;
   readonly upstream: Upstream;
+  readonly cache: SealedCache | undefined;
   readonly metrics: AgentMetrics;
   readonly clock: Clock;
   readonly heap: DeadlineHeap;
@@ -68,12 +75,34 @@ export async function serveWorkload(parts: {
     log,
     limits: { ...defaultSdsLimits, maxStreamAgeMs, maxStreamsPerIdentity: 1000 },
   });
-  // Further services of the workload go beside SDS.
-  const listener = await openWorkloadSocket({ workload: config, where: parts.where, services: [sds] });
+  const { upstream, cache } = parts;
+  const { withCredential } = workload;
+  const jwtBundles = openJwtBundles({
+    workload: config.name,
+    upstream,
+    withCredential,
+    initial: await cache?.loadJwtBundles(config.name),
+    keep: (bundles) => cache?.saveJwtBundles(config.name, bundles),
+    clock,
+    heap,
+    random,
+    log,
+  });
+  const jwtSvids = createJwtSvidCache({ upstream, withCredential, clock });
+  const workloadApi = createWorkloadApi({ source: workloadSource({ workload, jwtSvids, jwtBundles, clock }), clock, log });
+  let listener: UnixListener;
+  try {
+    // Everything that the workload speaks: SDS, and the SPIFFE Workload API.
+    listener = await openWorkloadSocket({ workload: config, where: parts.where, services: [sds, workloadApi] });
+  } catch (error) {
+    jwtBundles.close();
+    await ledger.close();
+    throw error;
+  }
   const trust = openTrustStream({
     workload: config.name,
-    upstream: parts.upstream,
-    withCredential: workload.withCredential,
+    upstream,
+    withCredential,
     take: workload.takeTrust,
     standing() {
       const held = workload.feed.current()?.anchors.get(trustDomain);
@@ -97,7 +126,9 @@ export async function serveWorkload(parts: {
     async close(graceMs) {
       workload.close();
       trust.close();
-      await Promise.all([listener.close(graceMs), sds.drain(deadlineSignal(graceMs))]);
+      jwtBundles.close();
+      const grace = deadlineSignal(graceMs);
+      await Promise.all([listener.close(graceMs), sds.drain(grace), workloadApi.drain(grace)]);
       await ledger.close();
     },
   };

@@ -112,6 +112,7 @@ async function compose(
       spiffeId,
       trustDomain,
       upstream,
+      cache,
       metrics,
       clock,
       heap,

@@ -10,8 +10,8 @@ export interface TrustVersion {
 }
 
 /**
- * All of what one workload is and trusts at one moment, verified as one: the chain is the key's and hangs on an anchor of
- * its own trust domain. It is replaced as a whole; an identical object is an identical state.
+ * All of what one workload is and trusts at one moment. The chain was verified when it came, against the anchors of then;
+ * should newer ones no longer carry it, it is replaced at once. An identical object is an identical state.
  */
 export interface WorkloadMaterial {
   /** Counts this process's changes of this workload's material, from 1. */

@@ -32,6 +32,13 @@ describe('rotation under load', () => {
     await rotationStory(t, mesh, { envoy, http: 'h2', rotations: 4, bundles: true });
   });
 
+  it("state of the world, HTTP/1.1, an agent's socket, Envoy 1.36", async (t) => {
+    const extraRoots = (await foreignCa()).certificate;
+    await using mesh = await startMesh({ leafTtl: '8s', extraRoots });
+    const envoy = { serviceAccount: 'web', auth: 'agent', api: 'sotw', version: '1.36.4' } as const;
+    await rotationStory(t, mesh, { envoy, http: 'h1', rotations: 5, bundles: true });
+  });
+
   it('`signet certs renew` issues and pushes at once', async () => {
     await using mesh = await startMesh({ leafTtl: '1h' });
     const web = await mesh.workload({ serviceAccount: 'web', api: 'delta' });
