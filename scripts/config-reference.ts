@@ -1,12 +1,20 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import type { z } from 'zod';
+import { agentConfigJsonSchema } from '../src/agent/config/schema.ts';
 import { configJsonSchema } from '../src/server/config/schema.ts';
 
 type Schema = z.core.JSONSchema.BaseSchema;
 
-/** The page that this writes; a unit test compares the two. */
-export const referencePage: string = fileURLToPath(new URL('../docs/reference/configuration.md', import.meta.url));
+/** A page that this writes, and the schema that it is written from; a unit test compares the two. */
+export interface ReferencePage {
+  readonly file: string;
+  readonly schema: () => Schema;
+}
+
+const page = (name: string): string => fileURLToPath(new URL(`../docs/reference/${name}`, import.meta.url));
+export const serverPage: ReferencePage = { file: page('configuration.md'), schema: configJsonSchema };
+export const agentPage: ReferencePage = { file: page('agent-configuration.md'), schema: agentConfigJsonSchema };
 const mark = '<!-- From here on made by scripts/config-reference.ts out of the schema: edit that, then run it. -->';
 
 interface Section {
@@ -16,7 +24,7 @@ interface Section {
 }
 
 /** Every setting of the schema, in tables by group. */
-export function renderReference(schema: Schema = configJsonSchema()): string {
+function renderReference(schema: Schema): string {
   const sections: Section[] = [];
   collect('Top level', '', schema, sections);
   const body = sections.map(({ title, description, rows }) =>
@@ -105,10 +113,12 @@ function escape(text: string): string {
 }
 
 /** The whole page: what people wrote, then the tables. */
-export async function renderPage(): Promise<string> {
-  const page = await readFile(referencePage, 'utf8');
-  const [written = ''] = page.split(mark);
-  return `${written}${renderReference().trimEnd()}\n`;
+export async function renderPage({ file, schema }: ReferencePage): Promise<string> {
+  const text = await readFile(file, 'utf8');
+  const [written = ''] = text.split(mark);
+  return `${written}${renderReference(schema()).trimEnd()}\n`;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await writeFile(referencePage, await renderPage());
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  for (const one of [serverPage, agentPage]) await writeFile(one.file, await renderPage(one));
+}

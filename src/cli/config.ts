@@ -1,5 +1,8 @@
 import type { Command } from 'commander';
+import { Option } from 'commander';
 import { SignetError } from '../base/errors.ts';
+import { checkAgentConfig } from '../agent/config/load.ts';
+import { agentConfigJsonSchema } from '../agent/config/schema.ts';
 import { checkIssuerSettings } from '../identity/issuer-settings.ts';
 import { checkPolicySettings } from '../policy/rules.ts';
 import { checkConfig } from '../server/config/load.ts';
@@ -21,6 +24,7 @@ export const define: DefineCommand = (command, session) => {
 interface CheckOptions {
   readonly config?: string;
   readonly dev?: true;
+  readonly agent?: true;
   readonly json?: true;
 }
 
@@ -29,15 +33,17 @@ function defineCheck(command: Command, session: Session): void {
     .description('everything that is wrong with a configuration, each with its line and column')
     .argument('[file]', 'the YAML file')
     .option('--config <file>', 'the same, as `signet server` takes it')
-    .option('--dev', 'check it as `signet server --dev` would')
+    .addOption(new Option('--dev', 'check it as `signet server --dev` would').conflicts('agent'))
+    .option('--agent', "it is an agent's")
     .addOption(jsonOption())
     .addHelpText(
       'after',
-      '\nThe environment (SIGNET_...) counts, as it does for the server. Exits with 1 if the server would not start with it.',
+      '\nThe environment (SIGNET_...) counts, as it does for the server. Exits with 1 if the server, or the agent, would not start with it.',
     );
   examples(command, [
     ['signet config check --config signet.yaml', 'before a roll-out, or in CI'],
     ['signet config check signet.yaml --json', 'for an editor'],
+    ['signet config check --agent agent.yaml', "an agent's"],
   ]);
   command.action(async (argument: string | undefined, options: CheckOptions) => {
     const file = argument ?? options.config;
@@ -66,6 +72,7 @@ type Checked = Awaited<ReturnType<typeof checkConfig>>;
 /** A file that can't be read is one more problem of the configuration. */
 async function readable(file: string, options: CheckOptions, env: Readonly<Record<string, string | undefined>>): Promise<Checked> {
   try {
+    if (options.agent) return { config: undefined, warnings: [], problems: (await checkAgentConfig({ file, env })).problems };
     return await checkConfig({ file, env, dev: options.dev ?? false });
   } catch (error) {
     if (!(error instanceof SignetError && error.code === 'CONFIG_INVALID')) throw error;
@@ -86,11 +93,11 @@ function deeperProblems(config: Config, file: string): ConfigProblem[] {
 }
 
 function defineSchema(command: Command, { terminal }: Session): void {
-  command.description('the JSON Schema of the configuration file, for editors');
+  command.description('the JSON Schema of the configuration file, for editors').option('--agent', "of an agent's");
   examples(command, [
     ['signet config schema > signet.schema.json', 'then "# yaml-language-server: $schema=signet.schema.json" in the file'],
   ]);
-  command.action(() => {
-    terminal.out(`${JSON.stringify(configJsonSchema(), undefined, 2)}\n`);
+  command.action((options: { readonly agent?: true }) => {
+    terminal.out(`${JSON.stringify(options.agent ? agentConfigJsonSchema() : configJsonSchema(), undefined, 2)}\n`);
   });
 }
