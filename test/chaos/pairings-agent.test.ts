@@ -1,0 +1,3 @@
+import { describePairings } from '../support/pairings-story.ts';
+
+describePairings('agent');
