@@ -12,6 +12,8 @@ export type JwtBundles = ReadonlyMap<string, string>;
 
 /** The keys that verify JWT-SVIDs, asked for again as often as the server wishes. */
 export interface JwtBundleFeed {
+  /** Once: until then nobody is asked anything. */
+  start(): void;
   /** Undefined until there are some; the last good ones from then on. */
   current(): JwtBundles | undefined;
   subscribe(listener: () => void): () => void;
@@ -31,7 +33,7 @@ const retryMs = 3000;
 const unknownMs = 600_000;
 const largestSet = 256 * 1024;
 
-export function openJwtBundles(parts: {
+export function createJwtBundles(parts: {
   readonly workload: string;
   readonly upstream: Pick<Upstream, 'call'>;
   readonly withCredential: <T>(work: (credential: Credential) => Promise<T>) => Promise<T>;
@@ -80,11 +82,12 @@ export function openJwtBundles(parts: {
     return signal.aborted;
   }
 
-  run().catch((error: unknown) => {
-    log.error({ workload: parts.workload, err: error }, 'asking for the keys of JWT-SVIDs failed for good');
-  });
-
   return {
+    start() {
+      run().catch((error: unknown) => {
+        log.error({ workload: parts.workload, err: error }, 'asking for the keys of JWT-SVIDs failed for good');
+      });
+    },
     current: () => current,
     subscribe(listener) {
       listeners.add(listener);

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { SignetError } from '../base/errors.ts';
 import { readSecret } from '../base/secret-file.ts';
 import type { KeySeal } from '../ca/key-seal.ts';
 import { keySealFromKey } from '../ca/key-seal.ts';
@@ -14,16 +15,27 @@ const credentialName = 'signet-sealing-key';
 export async function openSealingKey(file: string | undefined, env: NodeJS.ProcessEnv): Promise<KeySeal | undefined> {
   const inEnvironment = env[environmentName];
   Reflect.deleteProperty(env, environmentName);
-  if (file !== undefined) return keySealFromKey(await readSecret('cache.sealingKeyFile', file));
-  if (inEnvironment !== undefined && inEnvironment !== '') return keySealFromKey(inEnvironment);
+  if (file !== undefined) return sealBy('cache.sealingKeyFile', await readSecret('cache.sealingKeyFile', file));
+  if (inEnvironment !== undefined && inEnvironment !== '') return sealBy(environmentName, inEnvironment);
   const credentials = env.CREDENTIALS_DIRECTORY;
   if (credentials === undefined) return undefined;
   try {
-    return keySealFromKey(await readSecret(`the systemd credential ${credentialName}`, join(credentials, credentialName)));
+    const where = `the systemd credential ${credentialName}`;
+    return sealBy(where, await readSecret(where, join(credentials, credentialName)));
   } catch (error) {
     // Other credentials may be there for other programs.
     if (isMissing(error)) return undefined;
     throw error;
+  }
+}
+
+function sealBy(where: string, key: string): KeySeal {
+  try {
+    return keySealFromKey(key);
+  } catch (error) {
+    throw new SignetError('CONFIG_INVALID', `${where}: a sealing key is 32 random bytes in base64: head -c32 /dev/urandom | base64 -w0`, {
+      cause: error,
+    });
   }
 }
 

@@ -1,4 +1,3 @@
-import type { UnixListener } from '../api/unix-listener.ts';
 import type { Clock, Random } from '../base/clock.ts';
 import { deadlineSignal } from '../base/deadline.ts';
 import type { DeadlineHeap } from '../base/deadline-heap.ts';
@@ -10,11 +9,11 @@ import { createSdsService } from '../sds/service.ts';
 import type { SpiffeId, TrustDomain } from '../spiffe/id.ts';
 import { createWorkloadApi } from '../workload-api/service.ts';
 import type { WorkloadConfig } from './config/schema.ts';
-import { openJwtBundles } from './jwt-bundles.ts';
+import { createJwtBundles } from './jwt-bundles.ts';
 import { createJwtSvidCache } from './jwt-svids.ts';
 import type { SealedCache } from './sealed-cache.ts';
 import { standingOf } from './subscribers.ts';
-import { openTrustStream } from './trust-stream.ts';
+import { createTrustStream } from './trust-stream.ts';
 import type { TrustStream } from './trust-stream.ts';
 import type { Upstream } from './upstream.ts';
 import type { Workload } from './workload.ts';
@@ -27,6 +26,8 @@ export interface ServedWorkload {
   readonly workload: Workload;
   readonly trust: TrustStream;
   readonly socket: string;
+  /** Once: asks the servers for what there is none of, and follows changes of the rest. */
+  start(): void;
   streams(): Readonly<Record<'sotw' | 'delta', number>>;
   close(graceMs: number): Promise<void>;
 }
@@ -34,7 +35,7 @@ export interface ServedWorkload {
 /** Local Envoys have no reason to come back often. */
 const maxStreamAgeMs = 86_400_000;
 
-/** Opens the socket last: whoever finds it is served. Throws CONFIG_INVALID. */
+/** Opens the workload's socket: whoever finds it is served what there is. Throws CONFIG_INVALID. */
 export async function serveWorkload(parts: {
   readonly workload: Workload;
   readonly config: WorkloadConfig;
@@ -77,7 +78,7 @@ export async function serveWorkload(parts: {
   });
   const { upstream, cache } = parts;
   const { withCredential } = workload;
-  const jwtBundles = openJwtBundles({
+  const jwtBundles = createJwtBundles({
     workload: config.name,
     upstream,
     withCredential,
@@ -90,16 +91,9 @@ export async function serveWorkload(parts: {
   });
   const jwtSvids = createJwtSvidCache({ upstream, withCredential, clock });
   const workloadApi = createWorkloadApi({ source: workloadSource({ workload, jwtSvids, jwtBundles, clock }), clock, log });
-  let listener: UnixListener;
-  try {
-    // Everything that the workload speaks: SDS, and the SPIFFE Workload API.
-    listener = await openWorkloadSocket({ workload: config, where: parts.where, services: [sds, workloadApi] });
-  } catch (error) {
-    jwtBundles.close();
-    await ledger.close();
-    throw error;
-  }
-  const trust = openTrustStream({
+  // Everything that the workload speaks: SDS, and the SPIFFE Workload API.
+  const listener = await openWorkloadSocket({ workload: config, where: parts.where, services: [sds, workloadApi] });
+  const trust = createTrustStream({
     workload: config.name,
     upstream,
     withCredential,
@@ -118,6 +112,11 @@ export async function serveWorkload(parts: {
     workload,
     trust,
     socket: listener.path,
+    start() {
+      if (!workload.feed.current()) void workload.renew();
+      trust.start();
+      jwtBundles.start();
+    },
     streams() {
       const count = { sotw: 0, delta: 0 };
       for (const { api } of ledger.streams()) count[api]++;

@@ -89,6 +89,10 @@ async function compose(
 
   const workloads = new Map<string, Workload>();
   const served: ServedWorkload[] = [];
+  // All at once: two hundred one after the other would take their time.
+  closing.add('workloads', async () => {
+    await Promise.all(served.map((one) => one.close(drainMs)));
+  });
   for (const [i, one] of config.workloads.entries()) {
     const spiffeId = expectedId(one);
     const workload = createWorkload({
@@ -119,7 +123,6 @@ async function compose(
       random,
       log,
     });
-    closing.add(`workload ${one.name}`, () => serving.close(drainMs));
     served.push(serving);
     workload.onEvent((event) => {
       if (event.kind === 'published') metrics.renewed(one.name);
@@ -128,7 +131,6 @@ async function compose(
   }
   const renewer = createRenewer({ heap, clock, random, certificates: renewable(workloads), log });
   closing.add('renewer', renewer.close);
-  for (const workload of workloads.values()) if (!workload.feed.current()) void workload.renew();
 
   const readiness = (): { ready: boolean; detail: string } => readinessOf(workloads, clock.now());
   metrics.watch({
@@ -142,6 +144,8 @@ async function compose(
     closing.add('http', http.close);
     httpAddress = http.address;
   }
+  // After the doors: what the cache holds is served before anything else is done.
+  for (const one of served) one.start();
   log.info({ workloads: served.length, http: httpAddress, trustDomain, ms: clock.now() - startedAt }, 'serving');
   let closingRun: Promise<void> | undefined;
   return {

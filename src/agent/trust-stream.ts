@@ -26,6 +26,8 @@ export interface TrustStreamParts {
 }
 
 export interface TrustStream {
+  /** Once: until then nobody is asked anything. */
+  start(): void;
   readonly connected: boolean;
   /** Subscribers that have not taken the newest trust, and for how long in ms. */
   lagging(): { readonly laggards: number; readonly sinceMs: number } | undefined;
@@ -44,7 +46,7 @@ const laggardAfterMs = 30_000;
  * own subscribers have acknowledged what came of it, and refused when one of them refuses: the control plane changes
  * trust by this evidence.
  */
-export function openTrustStream(parts: TrustStreamParts): TrustStream {
+export function createTrustStream(parts: TrustStreamParts): TrustStream {
   const { clock, heap, random } = parts;
   const log = parts.log;
   const closing = new AbortController();
@@ -150,11 +152,12 @@ export function openTrustStream(parts: TrustStreamParts): TrustStream {
     return signal.aborted;
   }
 
-  run().catch((error: unknown) => {
-    log.error({ workload: parts.workload, err: error }, 'the stream of trust failed for good');
-  });
-
   return {
+    start() {
+      run().catch((error: unknown) => {
+        log.error({ workload: parts.workload, err: error }, 'the stream of trust failed for good');
+      });
+    },
     get connected() {
       return connected;
     },

@@ -80,7 +80,7 @@ export function workloadSecrets(parts: {
       },
     },
     admission: {
-      authenticate: () => Promise.resolve(caller),
+      authenticate: () => caller,
       refusal: () => undefined,
       onChange: () => () => undefined,
     },
