@@ -75,26 +75,31 @@ export function composedMesh(engine: DockerEngine): ComposedMesh {
   };
 }
 
-/** Watches /certs until every Envoy has served so many serials; gives them, by Envoy, in the order seen. */
-export async function watchSerials(
-  mesh: ComposedMesh,
-  envoys: readonly string[],
-  wanted: number,
-  ms: number,
-): Promise<ReadonlyMap<string, readonly string[]>> {
+export interface SerialWatch {
+  /** Looks until every Envoy has served so many serials; gives how many each had. */
+  until(wanted: number, ms: number): Promise<ReadonlyMap<string, number>>;
+}
+
+/** What the Envoys serve, by their /certs, counted from the first look on. */
+export function watchSerials(mesh: ComposedMesh, envoys: readonly string[]): SerialWatch {
   const seen = new Map(envoys.map((envoy) => [envoy, new Set<string>()]));
-  await eventually(
-    `${String(wanted)} certificates in every Envoy`,
-    async () => {
-      await Promise.all(
-        [...seen].map(async ([envoy, serials]) => {
-          for (const serial of await mesh.servedSerials(envoy)) serials.add(serial);
-        }),
-      );
-      return [...seen.values()].every((serials) => serials.size >= wanted) ? true : undefined;
+
+  async function look(): Promise<void> {
+    await Promise.all(
+      [...seen].map(async ([envoy, serials]) => {
+        for (const serial of await mesh.servedSerials(envoy)) serials.add(serial);
+      }),
+    );
+  }
+
+  return {
+    async until(wanted, ms) {
+      const enough = async (): Promise<true | undefined> => {
+        await look();
+        return [...seen.values()].every((serials) => serials.size >= wanted) ? true : undefined;
+      };
+      await eventually(`${String(wanted)} certificates in every Envoy`, enough, ms, 1000);
+      return new Map([...seen].map(([envoy, serials]) => [envoy, serials.size]));
     },
-    ms,
-    1000,
-  );
-  return new Map([...seen].map(([envoy, serials]) => [envoy, [...serials]]));
+  };
 }

@@ -62,6 +62,8 @@ export async function startDockerEngine(): Promise<DockerEngine> {
   const env = { ...process.env, DOCKER_HOST: `unix://${socket}`, DOCKER_CONFIG: config, DOCKER_BUILDKIT: '1', COMPOSE_ANSI: 'never' };
   const stop = async (): Promise<void> => {
     await endChild(child, 'SIGTERM', stopMs);
+    // The engine makes its folder a mount of its own and forgets to take that back; whoever clears the cache would stumble.
+    await runProgram('umount', [images]);
     await folder[Symbol.asyncDispose]();
   };
   try {
