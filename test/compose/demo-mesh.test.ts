@@ -20,6 +20,20 @@ const passing = [...services.map((service) => `${service}-config`), 'stranger'];
 const image = 'signet-sds:demo';
 const buildMs = 600_000;
 
+interface Inspected {
+  readonly Id: string;
+  readonly Config: { readonly User: string };
+  readonly HostConfig: {
+    readonly NetworkMode: string;
+    readonly ReadonlyRootfs: boolean;
+    readonly Privileged: boolean;
+    readonly CapDrop: readonly string[];
+    readonly CapAdd: readonly string[] | null;
+    readonly SecurityOpt: readonly string[];
+  };
+  readonly NetworkSettings: { readonly Networks: Readonly<Record<string, unknown>> };
+}
+
 describe('docker compose up', () => {
   let engine: DockerEngine;
   let mesh: ComposedMesh;
@@ -40,6 +54,11 @@ describe('docker compose up', () => {
     await engine.docker(['image', 'prune', '--force']);
     await engine[Symbol.asyncDispose]();
   });
+
+  async function inspect(service: string): Promise<[Inspected]> {
+    const id = (await mesh.run(['ps', '--all', '--quiet', service])).trim();
+    return JSON.parse(await engine.docker(['inspect', id])) as [Inspected];
+  }
 
   it('has an image without a shell, for a user without rights, that needs nothing to write to', async (t) => {
     t.diagnostic(`${image}: ${String(facts.megabytes)} MB`);
@@ -91,20 +110,9 @@ describe('docker compose up', () => {
 
   it('gives no container a right that it does not need', async () => {
     const containers = await mesh.containers();
-    assert.ok(containers.length >= 17);
-    for (const { service, id } of containers) {
-      const [{ Config, HostConfig }] = JSON.parse(await engine.docker(['inspect', id])) as [
-        {
-          readonly Config: { readonly User: string };
-          readonly HostConfig: {
-            readonly ReadonlyRootfs: boolean;
-            readonly Privileged: boolean;
-            readonly CapDrop: readonly string[];
-            readonly CapAdd: readonly string[] | null;
-            readonly SecurityOpt: readonly string[];
-          };
-        },
-      ];
+    assert.ok(containers.length >= 19);
+    for (const { service } of containers) {
+      const [{ Config, HostConfig }] = await inspect(service);
       assert.equal(Config.User, '65532:65532', service);
       assert.equal(HostConfig.ReadonlyRootfs, true, service);
       assert.equal(HostConfig.Privileged, false, service);
@@ -157,7 +165,7 @@ describe('docker compose up', () => {
       1000,
     );
     t.diagnostic(JSON.stringify(last));
-    assert.equal(last.failed, 0);
+    assert.equal(last.failed, 0, JSON.stringify(last));
     assert.deepEqual(
       last.services.map(({ name }) => name),
       services,
@@ -173,15 +181,28 @@ describe('docker compose up', () => {
     assert.ok((last.requests - first.requests) / (seconds - 1) >= 20, `${String(last.requests - first.requests)} in ${String(seconds)} s`);
   });
 
-  it('has every certificate on record', async () => {
+  it('has every certificate on record, each in the key mode of its identity', async () => {
     const listed = JSON.parse(await mesh.run(['exec', '--no-TTY', 'signet', 'signet', 'certs', 'list', '--json'])) as readonly {
       readonly spiffeId: string;
+      readonly keyMode: string;
     }[];
-    const identities = new Set(listed.map(({ spiffeId }) => spiffeId));
+    const modes = new Set(listed.map(({ spiffeId, keyMode }) => `${spiffeId} ${keyMode}`));
     assert.deepEqual(
-      [...identities].toSorted(),
-      [...services, 'load'].map((service) => `spiffe://cluster.local/ns/shop/sa/${service}`).toSorted(),
+      [...modes].toSorted(),
+      // Signed: by a CSR, whose key the agent, or the load generator, made for itself.
+      ['load signed', 'orders csr', 'payments signed', 'stock signed', 'web server'].map(
+        (mode) => `spiffe://cluster.local/ns/shop/sa/${mode}`,
+      ),
     );
+  });
+
+  it('keeps an Envoy that has an agent away from the server', async () => {
+    const [{ NetworkSettings }] = await inspect('stock-envoy');
+    assert.deepEqual(Object.keys(NetworkSettings.Networks), ['signet-demo_mesh']);
+    // And the sidecar shares the network namespace of its Envoy.
+    const [{ HostConfig }] = await inspect('payments-agent');
+    const [{ Id }] = await inspect('payments-envoy');
+    assert.equal(HostConfig.NetworkMode, `container:${Id}`);
   });
 
   it('ends cleanly, and leaves nothing', async (t) => {

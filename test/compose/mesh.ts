@@ -11,7 +11,6 @@ export interface Container {
   readonly state: string;
   readonly health: string;
   readonly exitCode: number;
-  readonly id: string;
 }
 
 /** The demo mesh as `docker compose` runs it. */
@@ -54,10 +53,10 @@ export function composedMesh(engine: DockerEngine): ComposedMesh {
       return lines
         .filter((line) => line !== '')
         .map((line) => {
-          const { Service, State, Health, ExitCode, ID } = JSON.parse(line) as Record<'Service' | 'State' | 'Health' | 'ID', string> & {
+          const { Service, State, Health, ExitCode } = JSON.parse(line) as Record<'Service' | 'State' | 'Health', string> & {
             readonly ExitCode: number;
           };
-          return { service: Service, state: State, health: Health, exitCode: ExitCode, id: ID };
+          return { service: Service, state: State, health: Health, exitCode: ExitCode };
         });
     },
     async servedSerials(envoy) {

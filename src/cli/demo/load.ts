@@ -1,3 +1,4 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { SpiffeId } from '../../spiffe/id.ts';
 import { replaceFile } from '../../store/atomic-file.ts';
 import { openCertificateClient } from '../certificate-client.ts';
@@ -35,6 +36,8 @@ export interface LoadLine {
   readonly ended: boolean;
   readonly requests: number;
   readonly failed: number;
+  /** The longest time for which the client itself was held up, in ms: what no server is to blame for. */
+  readonly heldUpMs: number;
   readonly services: readonly {
     readonly name: string;
     readonly requests: number;
@@ -67,8 +70,10 @@ export async function runLoad(settings: LoadSettings, session: Session): Promise
       clock.now(),
       targets.map(({ name }) => name),
     );
+    const delay = monitorEventLoopDelay({ resolution: 10 });
+    delay.enable();
     const print = (ended: boolean): void => {
-      const line = `${JSON.stringify(loadLine(tally, clock.now(), ended))}\n`;
+      const line = `${JSON.stringify(loadLine(tally, clock.now(), { ended, heldUpMs: Math.round(delay.max / 1e6) }))}\n`;
       terminal.out(line);
       if (settings.out !== undefined) replaceFile(settings.out, line);
     };
@@ -86,6 +91,7 @@ export async function runLoad(settings: LoadSettings, session: Session): Promise
       stop,
     );
     clearInterval(printing);
+    delay.disable();
     await refreshing;
     print(true);
     return totals(tally);
@@ -107,13 +113,14 @@ export function isChain(answer: Answer, spiffeId: string, caller: string): boole
   return isChain(next, `${spiffeId.slice(0, -answer.service.length)}${next.service}`, spiffeId);
 }
 
-export function loadLine(tally: Tally, now: number, ended: boolean): LoadLine {
+export function loadLine(tally: Tally, now: number, { ended, heldUpMs }: Pick<LoadLine, 'ended' | 'heldUpMs'>): LoadLine {
   const { requests, failed, services } = summaryOf(tally, now);
   return {
     at: isoTime(now),
     ended,
     requests,
     failed,
+    heldUpMs,
     services: services.map(({ name, serials, longestGapMs, errors, ...counts }) => ({
       name,
       requests: counts.requests,

@@ -62,8 +62,9 @@ describe('the line of the load generator', () => {
     let tally = newTally(0, ['web', 'orders']);
     for (const [i, serial] of ['a', 'a', 'b'].entries()) tally = count(tally, 'web', { ok: true, serial }, i);
     for (const i of [1, 2, 3, 4, 5]) tally = count(tally, 'orders', { ok: false, error: `reason ${String(i)}` }, i);
-    const line = loadLine(tally, 1_000_000, true);
-    assert.deepEqual({ requests: line.requests, failed: line.failed, ended: line.ended }, { requests: 8, failed: 5, ended: true });
+    const line = loadLine(tally, 1_000_000, { ended: true, heldUpMs: 7 });
+    const { requests, failed, ended, heldUpMs } = line;
+    assert.deepEqual({ requests, failed, ended, heldUpMs }, { requests: 8, failed: 5, ended: true, heldUpMs: 7 });
     const [web, orders] = line.services;
     assert.equal(web?.distinctSerials, 2);
     assert.deepEqual(orders?.errors, ['reason 3', 'reason 4', 'reason 5']);
