@@ -11,6 +11,7 @@ export interface Container {
   readonly state: string;
   readonly health: string;
   readonly exitCode: number;
+  readonly id: string;
 }
 
 /** The demo mesh as `docker compose` runs it. */
@@ -53,10 +54,10 @@ export function composedMesh(engine: DockerEngine): ComposedMesh {
       return lines
         .filter((line) => line !== '')
         .map((line) => {
-          const { Service, State, Health, ExitCode } = JSON.parse(line) as Record<'Service' | 'State' | 'Health', string> & {
+          const { Service, State, Health, ExitCode, ID } = JSON.parse(line) as Record<'Service' | 'State' | 'Health' | 'ID', string> & {
             readonly ExitCode: number;
           };
-          return { service: Service, state: State, health: Health, exitCode: ExitCode };
+          return { service: Service, state: State, health: Health, exitCode: ExitCode, id: ID };
         });
     },
     async servedSerials(envoy) {

@@ -71,7 +71,8 @@ export async function startDockerEngine(): Promise<DockerEngine> {
     await eventually(
       'the Docker engine',
       async () => {
-        if (child.exitCode !== null) throw new Hopeless(`dockerd ended: ${(await readFile(log, 'utf8')).slice(-3000)}`);
+        if (child.exitCode !== null)
+          throw new Hopeless(`dockerd ended (does another one use ${images}?): ${(await readFile(log, 'utf8')).slice(-3000)}`);
         const ran = await runProgram('docker', ['info'], { env });
         return ran.code === 0 ? true : undefined;
       },
