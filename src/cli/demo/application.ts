@@ -47,7 +47,10 @@ export async function startApplication(settings: ApplicationSettings): Promise<A
         response.end(error instanceof Error ? error.message : 'failed');
       },
     );
-  }).listen(settings.port, settings.host);
+  });
+  // Envoy closes what is idle. Did we, it could send a request just then, and could only answer 503.
+  server.keepAliveTimeout = 0;
+  server.listen(settings.port, settings.host);
   await once(server, 'listening');
   return {
     port: (server.address() as AddressInfo).port,

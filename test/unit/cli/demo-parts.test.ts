@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFile, stat, writeFile } from 'node:fs/promises';
+import { Agent, get } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -33,6 +35,18 @@ describe('a service of the demo', () => {
     const health = await fetch(`http://${host}:${String(web.port)}/healthz`);
     assert.equal(health.status, 200);
     await web.close();
+  });
+
+  it('never closes a connection that its Envoy may be about to use again', async () => {
+    const orders = await startApplication({ name: 'orders', host, port: 0 });
+    const agent = new Agent({ keepAlive: true });
+    const [response] = (await once(get({ host, port: orders.port, agent }), 'response')) as [IncomingMessage];
+    response.resume();
+    assert.equal(response.headers.connection, 'keep-alive');
+    // Node says here after how many seconds it would.
+    assert.equal(response.headers['keep-alive'], undefined);
+    agent.destroy();
+    await orders.close();
   });
 
   it('ends with 0 when told to', async () => {
