@@ -13,6 +13,7 @@ import type { RenewableCertificates } from '../rotation/renewer.ts';
 import type { SpiffeId, TrustDomain } from '../spiffe/id.ts';
 import { parseSpiffeId, parseTrustDomain } from '../spiffe/id.ts';
 import type { AgentConfig, WorkloadConfig } from './config/schema.ts';
+import { openWorkloadFiles } from './files/workload-files.ts';
 import { openSealedCache } from './sealed-cache.ts';
 import type { SealedCache } from './sealed-cache.ts';
 import { openSealingKey } from './sealing-key.ts';
@@ -124,6 +125,20 @@ async function compose(
       log,
     });
     served.push(serving);
+    if (one.files) {
+      const files = await openWorkloadFiles({
+        workload: one.name,
+        where: `${where}.files`,
+        config: one.files,
+        trustDomain,
+        feed: workload.feed,
+        events: { written: metrics.filesWritten, writeFailed: metrics.filesFailed, commandEnded: metrics.commandEnded },
+        clock,
+        random,
+        log,
+      });
+      closing.add(`files of ${one.name}`, () => files.close(drainMs));
+    }
     workload.onEvent((event) => {
       if (event.kind === 'published') metrics.renewed(one.name);
       else if (event.kind === 'failed') metrics.renewalFailed(one.name, workload.failure()?.code ?? 'INTERNAL');
