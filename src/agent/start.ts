@@ -13,6 +13,8 @@ import type { RenewableCertificates } from '../rotation/renewer.ts';
 import type { SpiffeId, TrustDomain } from '../spiffe/id.ts';
 import { parseSpiffeId, parseTrustDomain } from '../spiffe/id.ts';
 import type { AgentConfig, WorkloadConfig } from './config/schema.ts';
+import { openWorkloadFiles } from './files/workload-files.ts';
+import type { WorkloadFiles } from './files/workload-files.ts';
 import { openSealedCache } from './sealed-cache.ts';
 import type { SealedCache } from './sealed-cache.ts';
 import { openSealingKey } from './sealing-key.ts';
@@ -93,6 +95,10 @@ async function compose(
   closing.add('workloads', async () => {
     await Promise.all(served.map((one) => one.close(drainMs)));
   });
+  const written: WorkloadFiles[] = [];
+  closing.add('files', async () => {
+    await Promise.all(written.map((files) => files.close(drainMs)));
+  });
   for (const [i, one] of config.workloads.entries()) {
     const spiffeId = expectedId(one);
     const workload = createWorkload({
@@ -124,6 +130,20 @@ async function compose(
       log,
     });
     served.push(serving);
+    if (one.files) {
+      const files = await openWorkloadFiles({
+        workload: one.name,
+        where: `${where}.files`,
+        config: one.files,
+        trustDomain,
+        feed: workload.feed,
+        events: { written: metrics.filesWritten, writeFailed: metrics.filesFailed, commandEnded: metrics.commandEnded },
+        clock,
+        random,
+        log,
+      });
+      written.push(files);
+    }
     workload.onEvent((event) => {
       if (event.kind === 'published') metrics.renewed(one.name);
       else if (event.kind === 'failed') metrics.renewalFailed(one.name, workload.failure()?.code ?? 'INTERNAL');

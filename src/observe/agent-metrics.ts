@@ -22,6 +22,9 @@ export interface AgentMetrics {
   renewalFailed(workload: string, reason: string): void;
   sent(type: 'identity' | 'validation'): void;
   rejected(nackClass: string): void;
+  filesWritten(workload: string): void;
+  filesFailed(workload: string): void;
+  commandEnded(workload: string, result: 'ok' | 'failed' | 'timeout'): void;
   /** Call once. */
   watch(sources: AgentMetricSources): void;
   page(): Promise<{ readonly contentType: string; readonly text: string }>;
@@ -37,6 +40,12 @@ export function createAgentMetrics(version: string): AgentMetrics {
   const failures = counter('signet_agent_renewal_failures_total', 'Tries that gave none, by our error code.', ['workload', 'reason']);
   const sent = counter('signet_secrets_sent_total', 'Secrets sent on SDS streams, by type.', ['type']);
   const nacks = counter('signet_secret_nacks_total', 'Secrets that Envoy refused, by class.', ['class']);
+  const filesWritten = counter('signet_agent_files_written_total', "Times that a workload's files were replaced.", ['workload']);
+  const filesFailed = counter('signet_agent_files_failures_total', 'Tries to replace them that failed.', ['workload']);
+  const commands = counter('signet_agent_commands_total', 'Commands run after that, by result: ok, failed or timeout.', [
+    'workload',
+    'result',
+  ]);
   new Gauge({ name: 'signet_build_info', help: 'Always 1; the version is in its label.', labelNames: ['version'], registers }).set(
     { version },
     1,
@@ -54,6 +63,15 @@ export function createAgentMetrics(version: string): AgentMetrics {
     },
     rejected: (nackClass) => {
       nacks.inc({ class: nackClass });
+    },
+    filesWritten: (workload) => {
+      filesWritten.inc({ workload });
+    },
+    filesFailed: (workload) => {
+      filesFailed.inc({ workload });
+    },
+    commandEnded: (workload, result) => {
+      commands.inc({ workload, result });
     },
     watch(sources) {
       const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[], read: (into: Gauge<L>) => void): void => {

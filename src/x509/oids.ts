@@ -83,3 +83,16 @@ export const attributeNames: ReadonlyMap<string, string> = new Map([
   ['55040b', 'OU'],
   ['0992268993f22c640119', 'DC'],
 ]);
+
+/** PKCS#12 (RFC 7292) and PKCS#9 (RFC 2985), and the mark by which Java knows an anchor (JDK's PKCS12KeyStore). */
+export const pkcs12Oid = {
+  data: '2a864886f70d010701', // 1.2.840.113549.1.7.1
+  shroudedKeyBag: '2a864886f70d010c0a0102', // 1.2.840.113549.1.12.10.1.2
+  certBag: '2a864886f70d010c0a0103', // 1.2.840.113549.1.12.10.1.3
+  x509Certificate: '2a864886f70d01091601', // 1.2.840.113549.1.9.22.1
+  friendlyName: '2a864886f70d010914', // 1.2.840.113549.1.9.20
+  localKeyId: '2a864886f70d010915', // 1.2.840.113549.1.9.21
+  sha256: '608648016503040201', // 2.16.840.1.101.3.4.2.1
+  oracleTrustedKeyUsage: '6086480186f966adca7b0101', // 2.16.840.1.113894.746875.1.1
+  anyExtendedKeyUsage: '551d2500', // 2.5.29.37.0
+} as const;

@@ -3,13 +3,19 @@ import { longestSocketPath } from '../../base/unix-socket.ts';
 import { isLoopback, splitAddress } from '../../config/address.ts';
 import type { Finding } from '../../config/problems.ts';
 import { isSpiffeId, trustDomainOf } from '../../spiffe/id.ts';
+import { fileNames } from './files-schema.ts';
 import type { AgentConfig, WorkloadConfig } from './schema.ts';
 
 /** What no single setting can tell of itself. */
 export function crossCheck(config: AgentConfig): Finding[] {
   return [
     ...trust(config),
-    ...config.workloads.flatMap((workload, i) => [...door(workload, i), ...identity(config, workload, i), ...unique(config.workloads, i)]),
+    ...config.workloads.flatMap((workload, i) => [
+      ...door(workload, i),
+      ...identity(config, workload, i),
+      ...unique(config.workloads, i),
+      ...files(config, i),
+    ]),
     ...cache(config),
     ...http(config),
   ];
@@ -72,6 +78,22 @@ function unique(workloads: readonly WorkloadConfig[], i: number): Finding[] {
       hint: 'each needs a folder of its own: whoever may enter it is that workload',
     });
   }
+  return findings;
+}
+
+/** Whoever may enter a folder of files has the key in them. */
+function files({ workloads, cache: { folder: cacheFolder } }: AgentConfig, i: number): Finding[] {
+  const own = workloads[i]?.files;
+  if (!own) return [];
+  const findings: Finding[] = [];
+  const others = workloads.filter((_, j) => j !== i).map(({ socket }) => dirname(socket));
+  const before = workloads.slice(0, i).flatMap((workload) => workload.files?.folder ?? []);
+  if ([...others, ...before].includes(own.folder))
+    findings.push({ path: ['workloads', i, 'files', 'folder'], message: "is another workload's", hint: 'give each a folder of its own' });
+  if (cacheFolder !== undefined && `${own.folder}${sep}`.startsWith(cacheFolder + sep))
+    findings.push({ path: ['workloads', i, 'files', 'folder'], message: 'is in the cache folder', hint: 'keep it elsewhere' });
+  const names = fileNames(own);
+  if (new Set(names).size !== names.length) findings.push({ path: ['workloads', i, 'files'], message: 'has one name for two files' });
   return findings;
 }
 

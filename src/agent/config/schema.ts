@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { address, name, path } from '../../config/fields.ts';
 import { isSpiffeId, isTrustDomain } from '../../spiffe/id.ts';
+import { files } from './files-schema.ts';
 
 /**
  * The agent's configuration as zod sees it: strict at every level, as the server's is. `format` in the metadata says which
@@ -27,6 +28,9 @@ const workload = z.strictObject({
     .refine(isSpiffeId, 'must be a SPIFFE ID of the form spiffe://<trust domain>/<path>')
     .optional()
     .describe('The identity that its token must stand for. Default: whatever the first certificate says, from then on.'),
+  files: files
+    .optional()
+    .describe('Also write certificate, key and bundle to files, for servers that are neither Envoy nor a SPIFFE library.'),
 });
 
 const serverTrust = z.strictObject({

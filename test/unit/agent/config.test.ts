@@ -76,6 +76,7 @@ describe("the agent's configuration", () => {
   it('refuses keys that it does not know, each with its line and column', async () => {
     const [problem] = await problemsOf(good.replace('tokenFile: web/token', 'tokenfile: web/token\n  tokenFile: web/token'));
     assert.equal(problem, 'agent.yaml:7:3: workloads[0].tokenfile: there is no such setting (did you mean "tokenFile"?)');
+    assert.match((await problemsOf(`${good}  files: { folder: tls, comand: [/bin/true] }\n`))[0] ?? '', /did you mean "command"/);
     assert.match((await problemsOf(good, { SIGNET_CACHE__FOLDR: 'x' }))[0] ?? '', /did you mean SIGNET_CACHE__FOLDER/);
   });
 
@@ -90,6 +91,18 @@ describe("the agent's configuration", () => {
     ['a name for two', `${good}- name: web\n  tokenFile: t\n  socket: api/agent.sock\n`, /name of a workload above/],
     ['another trust domain', `${good}  spiffeId: spiffe://other.org/web\n`, /not of the trust domain example\.org/],
     ['a key beside what it seals', `${good}cache: { folder: cache, sealingKeyFile: cache/key }\n`, /beside what it seals/],
+    [
+      'files in a folder for two',
+      `${good}- name: api\n  tokenFile: t\n  socket: api/s\n  files: { folder: web }\n`,
+      /is another workload's/,
+    ],
+    ['files beside the cache', `${good}  files: { folder: cache/tls }\ncache: { folder: cache }\n`, /is in the cache folder/],
+    ['one name for two files', `${good}  files: { folder: tls, key: tls.crt }\n`, /one name for two files/],
+    ['a file elsewhere', `${good}  files: { folder: tls, key: ../tls.key }\n`, /plain file name/],
+    ['a hidden file', `${good}  files: { folder: tls, bundle: ..data }\n`, /plain file name/],
+    ['a command by a name alone', `${good}  files: { folder: tls, command: [nginx, -s, reload] }\n`, /absolute path of a program/],
+    ['a command that may take for ever', `${good}  files: { folder: tls, commandTimeout: 1h }\n`, /too long/],
+    ['PKCS#12 without a password', `${good}  files: { folder: tls, pkcs12: {} }\n`, /pkcs12\.passwordFile: /],
     ['a listener for the world', `${good}listen: { http: "0.0.0.0:80" }\n`, /not on loopback/],
   ] as const) {
     it(`refuses ${what}`, async () => {
