@@ -15,7 +15,7 @@ const files = suites.flatMap((suite) => {
   return found;
 });
 if (files.length === 0) {
-  console.error('name the suites to run: unit, protocol, e2e, chaos, linters, conformance, istio, package, compose');
+  console.error('name the suites to run: unit, protocol, e2e, chaos, linters, conformance, istio, files, package, compose');
   process.exit(2);
 }
 

@@ -31,12 +31,17 @@ export interface Load {
 
 const perSecond = 22;
 
+/** Requests to an mTLS server over HTTP, as `startLoadOf` makes them. */
+export function startLoad(target: MtlsTarget, identity: () => TlsIdentity): Load {
+  return startLoadOf(() => requestOnce(target, identity()));
+}
+
 /**
  * Requests at a steady rate whatever becomes of the earlier ones, each on a new TCP and TLS connection without resumption,
  * never retried, with a deadline of 2 s; whatever goes wrong counts. The rate is kept on average: a loop that was held up
- * catches up.
+ * catches up. A request resolves with the serial of the certificate that it was shown.
  */
-export function startLoad(target: MtlsTarget, identity: () => TlsIdentity): Load {
+export function startLoadOf(request: () => Promise<string>): Load {
   const began = Date.now();
   const serials = new Set<string>();
   const errors = new Map<string, number>();
@@ -57,7 +62,7 @@ export function startLoad(target: MtlsTarget, identity: () => TlsIdentity): Load
   async function once(): Promise<void> {
     const sentAt = Date.now();
     try {
-      success(await requestOnce(target, identity()));
+      success(await request());
     } catch (error) {
       failed++;
       firstFailureAt = Math.min(firstFailureAt ?? sentAt, sentAt);
