@@ -14,6 +14,7 @@ import type { SpiffeId, TrustDomain } from '../spiffe/id.ts';
 import { parseSpiffeId, parseTrustDomain } from '../spiffe/id.ts';
 import type { AgentConfig, WorkloadConfig } from './config/schema.ts';
 import { openWorkloadFiles } from './files/workload-files.ts';
+import type { WorkloadFiles } from './files/workload-files.ts';
 import { openSealedCache } from './sealed-cache.ts';
 import type { SealedCache } from './sealed-cache.ts';
 import { openSealingKey } from './sealing-key.ts';
@@ -94,6 +95,10 @@ async function compose(
   closing.add('workloads', async () => {
     await Promise.all(served.map((one) => one.close(drainMs)));
   });
+  const written: WorkloadFiles[] = [];
+  closing.add('files', async () => {
+    await Promise.all(written.map((files) => files.close(drainMs)));
+  });
   for (const [i, one] of config.workloads.entries()) {
     const spiffeId = expectedId(one);
     const workload = createWorkload({
@@ -137,7 +142,7 @@ async function compose(
         random,
         log,
       });
-      closing.add(`files of ${one.name}`, () => files.close(drainMs));
+      written.push(files);
     }
     workload.onEvent((event) => {
       if (event.kind === 'published') metrics.renewed(one.name);
