@@ -105,6 +105,9 @@ async function compose(
       trustVersions,
       initial: await cache?.load(one.name, spiffeId),
       keep: (held) => cache?.save(one.name, held),
+      renewed: (seconds) => {
+        metrics.renewed(one.name, seconds);
+      },
       clock,
       log,
     });
@@ -140,8 +143,7 @@ async function compose(
       closing.add(`files of ${one.name}`, () => files.close(drainMs));
     }
     workload.onEvent((event) => {
-      if (event.kind === 'published') metrics.renewed(one.name);
-      else if (event.kind === 'failed') metrics.renewalFailed(one.name, workload.failure()?.code ?? 'INTERNAL');
+      if (event.kind === 'failed') metrics.renewalFailed(one.name, workload.failure()?.code ?? 'INTERNAL');
     });
   }
   const renewer = createRenewer({ heap, clock, random, certificates: renewable(workloads), log });
