@@ -134,7 +134,8 @@ telemetry {
     metrics: async () => (await fetch(`http://127.0.0.1:${String(metricsPort)}/metrics`, { signal: AbortSignal.timeout(10_000) })).text(),
     async watch(i) {
       const child = spawn(join(binaries, 'spire-agent'), ['api', 'watch', '-socketPath', agentSocket], {
-        stdio: ['ignore', 'pipe', 'inherit'],
+        // Until the agent has its entry it is told that there is none, and asks again.
+        stdio: ['ignore', 'pipe', 'ignore'],
         uid: userOf(i),
         cwd: '/',
       });
