@@ -110,6 +110,9 @@ async function compose(
       trustVersions,
       initial: await cache?.load(one.name, spiffeId),
       keep: (held) => cache?.save(one.name, held),
+      renewed: (seconds) => {
+        metrics.renewed(one.name, seconds);
+      },
       clock,
       log,
     });
@@ -145,8 +148,7 @@ async function compose(
       written.push(files);
     }
     workload.onEvent((event) => {
-      if (event.kind === 'published') metrics.renewed(one.name);
-      else if (event.kind === 'failed') metrics.renewalFailed(one.name, workload.failure()?.code ?? 'INTERNAL');
+      if (event.kind === 'failed') metrics.renewalFailed(one.name, workload.failure()?.code ?? 'INTERNAL');
     });
   }
   const renewer = createRenewer({ heap, clock, random, certificates: renewable(workloads), log });

@@ -36,6 +36,8 @@ export interface WorkloadParts {
   readonly initial: HeldMaterial | undefined;
   /** After each change, when everybody has been told. */
   readonly keep: (held: HeldMaterial) => void;
+  /** How long it took from making a key to everybody being told of its certificate. */
+  readonly renewed: (seconds: number) => void;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -84,6 +86,7 @@ export function createWorkload(parts: WorkloadParts): Workload {
   let fellBack = false;
 
   async function renew(): Promise<void> {
+    const startedAt = performance.now();
     const signal = deadlineSignal(renewalMs, closing.signal);
     try {
       const next = await obtain(signal);
@@ -91,6 +94,7 @@ export function createWorkload(parts: WorkloadParts): Workload {
       failures = 0;
       failure = undefined;
       publish(next);
+      parts.renewed((performance.now() - startedAt) / 1000);
       log.info(
         { workload: name, spiffeId: next.material.spiffeId, serial: next.material.chain.serial, notAfter: next.material.chain.notAfter },
         'certificate renewed',

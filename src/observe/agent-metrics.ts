@@ -1,4 +1,4 @@
-import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 /** What is read at the moment of a scrape. Workloads are named by the configuration: their number is its own bound. */
 export interface AgentMetricSources {
@@ -18,7 +18,8 @@ export interface AgentMetricSources {
 }
 
 export interface AgentMetrics {
-  renewed(workload: string): void;
+  /** A certificate was had, so long after its key began to be made. */
+  renewed(workload: string, seconds: number): void;
   renewalFailed(workload: string, reason: string): void;
   sent(type: 'identity' | 'validation'): void;
   rejected(nackClass: string): void;
@@ -29,6 +30,12 @@ export interface AgentMetrics {
   watch(sources: AgentMetricSources): void;
   page(): Promise<{ readonly contentType: string; readonly text: string }>;
 }
+
+/** Fine where a server that is near and not busy answers. */
+const renewalBuckets = [
+  ...[0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05],
+  ...[0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10],
+];
 
 export function createAgentMetrics(version: string): AgentMetrics {
   const registry = new Registry();
@@ -46,14 +53,21 @@ export function createAgentMetrics(version: string): AgentMetrics {
     'workload',
     'result',
   ]);
+  const duration = new Histogram({
+    name: 'signet_agent_renewal_duration_seconds',
+    help: 'From the making of a key to its verified certificate, where there was one.',
+    buckets: renewalBuckets,
+    registers,
+  });
   new Gauge({ name: 'signet_build_info', help: 'Always 1; the version is in its label.', labelNames: ['version'], registers }).set(
     { version },
     1,
   );
 
   return {
-    renewed: (workload) => {
+    renewed: (workload, seconds) => {
       renewals.inc({ workload });
+      duration.observe(seconds);
     },
     renewalFailed: (workload, reason) => {
       failures.inc({ workload, reason });

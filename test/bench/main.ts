@@ -1,7 +1,8 @@
 /**
  * npm run bench: what a certificate and a stream cost, measured on this machine with the project's own load clients.
  * With PEERS naming a copy of the peer harness (Go load clients and peer servers, built), everything is measured side
- * by side in the same run. Only ratios of one run mean anything: machines differ, and so does one machine from hour to hour.
+ * by side in the same run; with SPIRE_BIN naming the folder of spire-server and spire-agent, so is the agent. BENCH_ONLY
+ * runs one part alone. Only ratios of one run mean anything: machines differ, and so does one machine from hour to hour.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -10,12 +11,17 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
+import { benchAgent } from './agents.ts';
 import { makeFixtures } from './fixtures.ts';
 import { benchWithPeers } from './peers.ts';
 import { startServerUnderTest } from './server-under-test.ts';
 
 const seconds = process.env['BENCH_SECONDS'] ?? '5';
 const swarms = (process.env['BENCH_SWARMS'] ?? '1000:10 4000:4000 10000:100').split(' ');
+type Part = z.output<typeof part>;
+const part = z.enum(['csr', 'sds', 'agent']);
+/** BENCH_ONLY: one part alone. */
+const only = part.optional().parse(process.env['BENCH_ONLY']);
 const folder = mkdtempSync(join(tmpdir(), 'signet-bench-'));
 
 const csrResult = z.object({
@@ -110,27 +116,36 @@ async function swarmCase(shape: string): Promise<void> {
   }
 }
 
+function runs(...parts: readonly Part[]): boolean {
+  return only === undefined || parts.includes(only);
+}
+
 function row(...cells: string[]): void {
   console.log(`| ${cells.join(' | ')} |`);
 }
 
 try {
   const peers = process.env['PEERS'];
-  if (peers !== undefined) {
+  if (peers !== undefined && runs('csr', 'sds')) {
     await benchWithPeers(peers, folder);
   } else {
-    console.log('\nCSR to certificate over TLS, verified and durably recorded, concurrency 16\n');
-    row('tokens', 'req/s', 'p50 ms', 'p99 ms', 'server CPU us/cert', 'server MiB', 'other load, cores', 'errors');
-    row(...Array.from({ length: 8 }, () => '---'));
-    await csrCase('RS256-new-pinned', 'RS256', 20_000, true);
-    await csrCase('ES256-new-pinned', 'ES256', 20_000, true);
-    await csrCase('mixed-repeated-pinned', 'mixed', 200, true);
-    await csrCase('RS256-new-unpinned', 'RS256', 20_000, false);
-    console.log('\nSDS over TLS with tokens: streams:connections\n');
-    row('case', 'open all ms', 'first response p50 ms', 'p99 ms', 'KiB a stream', 'bundle change to last stream ms', 'failed');
-    row(...Array.from({ length: 7 }, () => '---'));
-    for (const shape of swarms) await swarmCase(shape);
+    if (runs('csr')) {
+      console.log('\nCSR to certificate over TLS, verified and durably recorded, concurrency 16\n');
+      row('tokens', 'req/s', 'p50 ms', 'p99 ms', 'server CPU us/cert', 'server MiB', 'other load, cores', 'errors');
+      row(...Array.from({ length: 8 }, () => '---'));
+      await csrCase('RS256-new-pinned', 'RS256', 20_000, true);
+      await csrCase('ES256-new-pinned', 'ES256', 20_000, true);
+      await csrCase('mixed-repeated-pinned', 'mixed', 200, true);
+      await csrCase('RS256-new-unpinned', 'RS256', 20_000, false);
+    }
+    if (runs('sds')) {
+      console.log('\nSDS over TLS with tokens: streams:connections\n');
+      row('case', 'open all ms', 'first response p50 ms', 'p99 ms', 'KiB a stream', 'bundle change to last stream ms', 'failed');
+      row(...Array.from({ length: 7 }, () => '---'));
+      for (const shape of swarms) await swarmCase(shape);
+    }
   }
+  if (runs('agent')) await benchAgent(folder, process.env['SPIRE_BIN']);
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

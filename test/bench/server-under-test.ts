@@ -33,6 +33,8 @@ export interface ServerOptions {
   readonly issuer?: string;
   /** Whether there is a file of trusted roots to change, for pushes. */
   readonly spareRoots?: boolean;
+  /** The longest life of a certificate, as the configuration has it; undefined for that of the standard tier. */
+  readonly certificateLife?: string;
 }
 
 /** A production-mode server on SQLite, as an operator would run it, with rates that a benchmark doesn't reach. */
@@ -54,6 +56,7 @@ identity:
   issuers:
     - { id: bench, issuer: "${options.issuer ?? benchIssuer}", audiences: [istio-ca, signet], jwks: ${resolve(options.jwksFile)}, allow: ["**"] }
 ca: { keyEncryption: { keyEnvironment: BENCH_KEY }, trustedRoots: [${options.spareRoots ? rootsFile : ''}] }
+policy: ${options.certificateLife === undefined ? '{}' : `{ tiers: { bench: ${options.certificateLife} }, defaults: { tier: bench } }`}
 limits: { issuancePerSecond: 100000, issuanceBurst: 1000000, totalIssuancePerSecond: 100000, totalIssuanceBurst: 1000000, streamsPerIdentity: 20000, streamsPerConnection: 20000 }
 log: { level: warn }
 `,

@@ -47,6 +47,7 @@ export async function filesWorld(): Promise<FilesWorld> {
     trustVersions: createTrustVersions(systemClock),
     initial: undefined,
     keep: () => undefined,
+    renewed: () => undefined,
     clock: systemClock,
     log: silentLog,
   });

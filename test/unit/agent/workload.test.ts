@@ -39,6 +39,7 @@ async function world(parts: Partial<WorkloadParts> = {}): Promise<World> {
     trustVersions: createTrustVersions(systemClock),
     initial: undefined,
     keep: () => undefined,
+    renewed: () => undefined,
     clock: systemClock,
     log: silentLog,
     ...parts,

@@ -12,7 +12,7 @@ describe("an agent's metrics page", () => {
       workloads: () => [{ name: 'web', expirySeconds, renewalSeconds: 12.5, connected: true, laggards: 1 }],
       ready: () => expirySeconds !== undefined,
     });
-    metrics.renewed('web');
+    metrics.renewed('web', 0.0045);
     metrics.renewalFailed('web', 'AUTHORITY_UNAVAILABLE');
     metrics.sent('identity');
     metrics.rejected('bad-trust');
@@ -22,6 +22,9 @@ describe("an agent's metrics page", () => {
       'signet_agent_renewal_seconds{workload="web"} 12.5',
       'signet_agent_renewals_total{workload="web"} 1',
       'signet_agent_renewal_failures_total{workload="web",reason="AUTHORITY_UNAVAILABLE"} 1',
+      // Of all workloads together: a thousand of them make no thousand histograms.
+      'signet_agent_renewal_duration_seconds_bucket{le="0.004"} 0',
+      'signet_agent_renewal_duration_seconds_bucket{le="0.005"} 1',
       'signet_agent_trust_connected{workload="web"} 1',
       'signet_agent_trust_laggards{workload="web"} 1',
       'signet_streams{api="delta"} 2',
