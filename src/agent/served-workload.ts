@@ -100,7 +100,7 @@ export async function serveWorkload(parts: {
     take: workload.takeTrust,
     standing() {
       const held = workload.feed.current()?.anchors.get(trustDomain);
-      return held ? standingOf(ledger, trustFeedKey, trustVersionOf(held)) : { kind: 'taken' };
+      return held ? standingOf(ledger, trustFeedKey, trustVersionOf(held)) : { kind: 'nobody' };
     },
     onStanding: ledger.onChange,
     clock,

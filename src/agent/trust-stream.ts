@@ -40,11 +40,16 @@ const retry = { baseMs: 500, maxMs: 3000 };
 const reopenWithinMs = 1000;
 /** Who hasn't said by then is reported. */
 const laggardAfterMs = 30_000;
+/**
+ * An Envoy whose stream broke, such as by a restart of the agent, trusts what it held until it is back: after 30 s at most
+ * (`envoy_grpc.retry_policy`, default of `max_interval`), and a little for the connection.
+ */
+const returnMs = 45_000;
 
 /**
  * One workload's trust, by incremental SDS, for as long as the agent runs. A response is acknowledged when the workload's
  * own subscribers have acknowledged what came of it, and refused when one of them refuses: the control plane changes
- * trust by this evidence.
+ * trust by this evidence. Where nobody is there, it is when nobody has been for as long as an Envoy takes to come back.
  */
 export function createTrustStream(parts: TrustStreamParts): TrustStream {
   const { clock, heap, random } = parts;
@@ -56,6 +61,9 @@ export function createTrustStream(parts: TrustStreamParts): TrustStream {
   let held: string | undefined;
   let unsettled: { readonly nonce: string; readonly version: string; readonly since: number } | undefined;
   let reported = false;
+  /** Since when no subscriber is there. */
+  let aloneSince: number | undefined = clock.now();
+  let cancelWake: (() => void) | undefined;
   let stream: UpstreamStream | undefined;
   const stopWatching = parts.onStanding(settle);
 
@@ -115,15 +123,21 @@ export function createTrustStream(parts: TrustStreamParts): TrustStream {
   }
 
   function settle(): void {
-    if (!unsettled) return;
     const standing = parts.standing();
+    aloneSince = standing.kind === 'nobody' ? (aloneSince ?? clock.now()) : undefined;
+    if (!unsettled) return;
+    if (aloneSince !== undefined && clock.now() < aloneSince + returnMs) {
+      cancelWake?.();
+      cancelWake = heap.at(aloneSince + returnMs, settle);
+      return;
+    }
     if (standing.kind === 'waiting') {
       watchLaggards();
       return;
     }
     const { nonce, version } = unsettled;
     unsettled = undefined;
-    if (standing.kind === 'taken') {
+    if (standing.kind !== 'refused') {
       held = version;
       stream?.write(settlingRequest(nonce));
     } else {
@@ -168,6 +182,7 @@ export function createTrustStream(parts: TrustStreamParts): TrustStream {
     },
     close() {
       stopWatching();
+      cancelWake?.();
       closing.abort(new SignetError('CANCELLED', 'the agent is stopping'));
     },
   };

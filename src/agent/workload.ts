@@ -49,7 +49,7 @@ export interface Workload {
   failure(): SignetError | undefined;
   /** Gets a new certificate for a new key, unless that is under way. Never rejects: what fails is told to `onEvent`. */
   renew(): Promise<void>;
-  /** Takes anchors of its trust domain, if they are newer than those held. Throws INVALID_ARGUMENT if they can't be used. */
+  /** Takes anchors of its trust domain. Throws INVALID_ARGUMENT if they can't be used, or are other ones of an older generation than those held. */
   takeTrust(generation: number, anchors: readonly Buffer[]): void;
   /** With its token; with its certificate if it has no token that is taken, and may. */
   withCredential<T>(work: (credential: Credential) => Promise<T>): Promise<T>;
@@ -231,7 +231,14 @@ export function createWorkload(parts: WorkloadParts): Workload {
       return renewing;
     },
     takeTrust(generation, certificates) {
-      const next = newer(parts.trustVersions.checked(generation, certificates));
+      const given = parts.trustVersions.checked(generation, certificates);
+      const next = newer(given);
+      // Not silently: who is told nothing takes it for taken.
+      if (next !== given && next.anchors.pem !== given.anchors.pem)
+        throw new SignetError(
+          'INVALID_ARGUMENT',
+          `this trust is of generation ${String(generation)}, older than what is held, ${String(next.generation)}`,
+        );
       if (next === trust) return;
       trust = next;
       if (!held) return;

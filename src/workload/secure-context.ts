@@ -22,7 +22,9 @@ const ciphers = [
  */
 export function serverContext(context: X509Context, trustDomain: string): SecureContextOptions {
   const roots = context.bundles.get(trustDomain);
-  if (!roots) throw new SignetError('CONFIG_INVALID', `there is no bundle of ${trustDomain}: is this trust domain federated with?`);
+  // An empty one trusts nobody (SPIFFE Trust Domain and Bundle §4), where Node takes an empty `ca` for its public web roots.
+  if (!roots || roots.length === 0)
+    throw new SignetError('CONFIG_INVALID', `there is no bundle of ${trustDomain}: is this trust domain federated with?`);
   return {
     ...identity(context),
     ca: certificatesPem(roots),

@@ -93,8 +93,13 @@ describe("a workload's material", () => {
     one.workload.takeTrust(5, [one.upstream.root, other]);
     const count = () => [...(one.workload.feed.current()?.anchors.values() ?? [])][0]?.anchors.certificates.length;
     assert.equal(count(), 2);
-    one.workload.takeTrust(4, [one.upstream.root]);
+    // Told, and so refused upstream: an acknowledgement would say that it is held.
+    assert.throws(() => {
+      one.workload.takeTrust(4, [one.upstream.root]);
+    }, /generation 4, older than what is held, 5/);
     assert.equal(count(), 2);
+    one.workload.takeTrust(4, [other, one.upstream.root]);
+    assert.equal(count(), 2, 'the same anchors are held, whatever their number');
     assert.throws(() => {
       one.workload.takeTrust(6, []);
     });
