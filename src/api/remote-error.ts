@@ -45,11 +45,13 @@ const errorInfoReason = 1;
 const retryInfoDelay = 1;
 const durationField = { seconds: 1, nanos: 2 } as const;
 const longestDetails = 8192;
+/** Who obeyed a number of any size would let its certificate run out. */
+const longestRetryAfterMs = 5 * 60_000;
 
 interface RichDetails {
   /** A code of ours, from google.rpc.ErrorInfo. */
   readonly reason?: ErrorCode;
-  /** From google.rpc.RetryInfo. */
+  /** From google.rpc.RetryInfo, five minutes at most. */
   readonly retryAfterMs?: number;
 }
 
@@ -97,7 +99,7 @@ function retryInfo(bytes: Buffer): RichDetails {
       else if (part === durationField.nanos) retryAfterMs += value / 1_000_000;
     });
   });
-  return { retryAfterMs };
+  return { retryAfterMs: Math.min(retryAfterMs, longestRetryAfterMs) };
 }
 
 function isErrorCode(text: string): text is ErrorCode {

@@ -16,6 +16,8 @@ describe('what a server answered', () => {
     const trailer = encodeErrorDetails({ code: 8, message: 'slower', reason: 'RATE_LIMITED', metadata: { a: 'b' }, retryAfterMs: 2500 });
     const error = remoteError(serviceError(8, 'slower', trailer), 'a:1');
     assert.deepEqual([error.code, error.message, error.retryAfterMs], ['RATE_LIMITED', 'slower', 2500]);
+    const never = encodeErrorDetails({ code: 8, message: 'never', reason: 'RATE_LIMITED', metadata: {}, retryAfterMs: 86_400_000 });
+    assert.equal(remoteError(serviceError(8, 'never', never), 'a:1').retryAfterMs, 300_000);
     const plain = encodeErrorDetails({ code: 7, message: 'no', reason: 'PERMISSION_DENIED', metadata: {}, retryAfterMs: undefined });
     assert.equal(remoteError(serviceError(7, 'no', plain), 'a:1').retryAfterMs, undefined);
   });
