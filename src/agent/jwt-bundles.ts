@@ -101,6 +101,8 @@ export function createJwtBundles(parts: {
 
 /** Throws AUTHORITY_MISBEHAVED: what isn't a JWK set must not take the place of one that is. */
 function bundlesOf({ bundles }: BundleAnswer): JwtBundles {
+  // There are always those of the own trust domain: an answer without any is a mistake, and takes nothing away.
+  if (bundles.length === 0) throw new SignetError('AUTHORITY_MISBEHAVED', 'the server answered with no JWK set');
   return new Map(
     bundles.map(({ trustDomain, jwks }) => {
       const set = jwks.toString('utf8');
