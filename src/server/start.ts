@@ -34,7 +34,7 @@ import { splitAddress } from '../config/address.ts';
 import type { Config } from './config/schema.ts';
 import { gateLimits, policySettings, trustDomainOf } from './config/settings.ts';
 import { openDenials } from './denials.ts';
-import { connectionGraceFor, openGrpcListener } from './grpc-listener.ts';
+import { openGrpcDoor } from './grpc-door.ts';
 import { openHttpListener } from '../api/http-listener.ts';
 import { openIdentity } from './identity.ts';
 import { openJwt } from './jwt.ts';
@@ -44,7 +44,6 @@ import { createObservation } from './observation.ts';
 import { createReadiness, reportHealth } from './readiness.ts';
 import { createRecorder } from './recorder.ts';
 import { createSecretSource } from './secret-source.ts';
-import { openServingCertificates } from './serving-certificate.ts';
 import { openState } from './state.ts';
 import { startUpkeep } from './upkeep.ts';
 
@@ -263,36 +262,8 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     admin.close();
     await adminListener.close(drainMs);
   });
-  const serving = await openServingCertificates({
-    ca: controlPlane,
-    names: config.listen.names,
-    heap,
-    clock,
-    log,
-    changed: () => {
-      grpc.setMaterial(material());
-    },
-  });
-  closing.add('serving certificate', serving.close);
-  const material = () => ({ ...serving.current(), clientAnchorsPem: trust.current().anchors.pem });
-  const grpc = await openGrpcListener({
-    ...splitAddress(config.listen.grpc),
-    material: material(),
-    register(server) {
-      for (const service of [sds, istio, workloads, health]) service.register(server);
-    },
-    log,
-    limits: {
-      streamsPerConnection: config.limits.streamsPerConnection,
-      maxConnectionAgeMs: config.limits.maxConnectionAge,
-      connectionGraceMs: connectionGraceFor(config.limits.maxStreamAge),
-    },
-  });
-  const stopTrust = trust.subscribe(() => {
-    grpc.setMaterial(material());
-  });
+  const grpc = await openGrpcDoor({ config, services: [sds, istio, workloads, health], controlPlane, trust, heap, clock, log });
   closing.add('grpc', async () => {
-    stopTrust();
     stopHealth();
     health.close();
     // "Go away" first: an Envoy whose stream has ended comes back by a new connection, to whoever listens then.
