@@ -1,12 +1,11 @@
-/** The servers are away for long: what an agent serves goes on until it ends, and no longer. */
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, it } from 'node:test';
-import { eventually } from '../support/eventually.ts';
-import { describeLoad, startLoad } from '../support/load.ts';
-import { startMesh, type Workload } from '../support/mesh.ts';
-import { freePort } from '../support/ports.ts';
-import { assertOnRecord } from '../support/rotation-story.ts';
+import { eventually } from './eventually.ts';
+import { describeLoad, startLoad } from './load.ts';
+import { startMesh, type Workload } from './mesh.ts';
+import { freePort } from './ports.ts';
+import { assertOnRecord } from './rotation-story.ts';
 
 /** What the agent says of the certificate that it holds: seconds until its renewal, and until its end. */
 async function certificate(http: string): Promise<{ readonly renewal: number; readonly end: number }> {
@@ -24,8 +23,9 @@ async function expiry(workload: Workload): Promise<number> {
   return shown.expires;
 }
 
-describe("the server is away, an agent's socket", () => {
-  for (const api of ['sotw', 'delta'] as const) {
+/** The servers are away for long: what an agent serves goes on until it ends, and no longer. */
+export function describeServerAwayFromAgent(api: 'sotw' | 'delta'): void {
+  describe("the server is away, an agent's socket", () => {
     it(`for 40 % of a certificate's life, from just before its renewal (${api}): 0 failed`, async (t) => {
       await using mesh = await startMesh({ leafTtl: '2m' });
       const http = `127.0.0.1:${String(await freePort())}`;
@@ -70,5 +70,5 @@ describe("the server is away, an agent's socket", () => {
       assert.ok(report.firstFailureAt >= end - 1000, `failed ${String(end - report.firstFailureAt)} ms before the end`);
       assert.ok(report.lastFailureAt <= returned + 5000, `still failing ${String(report.lastFailureAt - returned)} ms after the return`);
     });
-  }
-});
+  });
+}

@@ -1,12 +1,11 @@
-/** The server is away for long: certificates in force serve on, and no longer than they may. */
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, it } from 'node:test';
-import { eventually } from '../support/eventually.ts';
-import { describeLoad, startLoad } from '../support/load.ts';
-import { startMesh, type Mesh, type Workload } from '../support/mesh.ts';
-import { assertOnRecord } from '../support/rotation-story.ts';
-import { askAdmin } from '../support/signet.ts';
+import { eventually } from './eventually.ts';
+import { describeLoad, startLoad } from './load.ts';
+import { startMesh, type Mesh, type Workload } from './mesh.ts';
+import { assertOnRecord } from './rotation-story.ts';
+import { askAdmin } from './signet.ts';
 
 interface Held {
   readonly issuedAt: number;
@@ -28,11 +27,9 @@ async function held(mesh: Mesh, workload: Workload): Promise<Held> {
   );
 }
 
-describe('the server is away', () => {
-  for (const [serviceAccount, api] of [
-    ['web', 'sotw'],
-    ['csr-web', 'delta'],
-  ] as const) {
+/** The server is away for long: certificates in force serve on, and no longer than they may. */
+export function describeServerAway(serviceAccount: 'web' | 'csr-web', api: 'sotw' | 'delta'): void {
+  describe('the server is away', () => {
     it(`for 40 % of a certificate's life, from just before its renewal (${serviceAccount}, ${api}): 0 failed`, async (t) => {
       await using mesh = await startMesh({ leafTtl: '4m' });
       const web = await mesh.workload({ serviceAccount, api, auth: 'envoy-grpc-token' });
@@ -76,8 +73,8 @@ describe('the server is away', () => {
       assert.ok(report.firstFailureAt >= last.expires - 1000, `failed ${String(last.expires - report.firstFailureAt)} ms before the end`);
       assert.ok(report.lastFailureAt <= returned + 5000, `still failing ${String(report.lastFailureAt - returned)} ms after the return`);
     });
-  }
-});
+  });
+}
 
 function life(certificate: Held): number {
   return certificate.notAfter - certificate.issuedAt;

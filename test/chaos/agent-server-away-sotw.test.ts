@@ -1,0 +1,3 @@
+import { describeServerAwayFromAgent } from '../support/agent-server-away-story.ts';
+
+describeServerAwayFromAgent('sotw');

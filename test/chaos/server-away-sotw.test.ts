@@ -1,0 +1,3 @@
+import { describeServerAway } from '../support/server-away-story.ts';
+
+describeServerAway('web', 'sotw');
