@@ -22,13 +22,13 @@ const harnessIssuer = 'http://127.0.0.1:15099';
 const rounds = Number(process.env['BENCH_ROUNDS'] ?? '3');
 const seconds = process.env['BENCH_SECONDS'] ?? '4';
 
-export async function benchWithPeers(harness: string, folder: string): Promise<void> {
+export async function benchWithPeers(harness: string, folder: string, runs: (part: 'csr' | 'sds') => boolean): Promise<void> {
   for (const tool of ['gen', 'csrload', 'sdsswarm', 'istioca', 'gcpsds']) {
     if (!existsSync(join(harness, 'bin', tool)))
       throw new Error(`${harness}/bin/${tool} is not there: build the harness first, as its README says`);
   }
-  await csrSideBySide(harness, folder);
-  await sdsSideBySide(harness, folder);
+  if (runs('csr')) await csrSideBySide(harness, folder);
+  if (runs('sds')) await sdsSideBySide(harness, folder);
 }
 
 async function run(harness: string, tool: string, args: readonly string[], cpus?: string): Promise<string> {
