@@ -23,6 +23,19 @@ const apis = ['sotw', 'delta'] as const;
 const ask = (...names: readonly string[]) => ({ resource_names: names, resource_names_subscribe: names });
 
 describe('who may have a stream', () => {
+  it('refuses a credential that has ended, whoever it proved, and whether or not that took a while', async () => {
+    for (const authenticate of [undefined, () => sleep(5)]) {
+      await inWorld({ credentialMs: -1, ...(authenticate ? { authenticate } : {}) }, async (world) => {
+        for (const api of apis) {
+          const stream = world.open(api);
+          stream.send(ask('ROOTCA'));
+          const { code, details } = await stream.ended;
+          assert.deepEqual([code, details], [status.UNAUTHENTICATED, 'the credential has ended']);
+        }
+      });
+    }
+  });
+
   it('refuses a bad credential with an opaque message and a stable code', () =>
     inWorld({}, async (world) => {
       for (const api of apis) {
