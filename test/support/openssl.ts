@@ -63,7 +63,9 @@ export async function foreignLeaf(ca: PemPair, wish: CertificateWish & { readonl
 
 export async function foreignIntermediate(ca: PemPair, wish: CertificateWish = {}): Promise<PemPair> {
   const profile = ['basicConstraints = critical, CA:TRUE, pathlen:0', 'keyUsage = critical, keyCertSign, cRLSign'];
-  return signedBy(ca, '/O=Test/CN=Foreign Intermediate', [...profile, ...(wish.extensions ?? [])], wish);
+  // Longer than a leaf's hour: one that is made in a later second must not outlive its issuer.
+  const lasting = { notAfter: Date.now() + 2 * 3_600_000, ...wish };
+  return signedBy(ca, '/O=Test/CN=Foreign Intermediate', [...profile, ...(wish.extensions ?? [])], lasting);
 }
 
 async function signedBy(ca: PemPair, subject: string, profile: readonly string[], wish: CertificateWish): Promise<PemPair> {
