@@ -15,13 +15,15 @@ const files = suites.flatMap((suite) => {
   return found;
 });
 if (files.length === 0) {
-  console.error('name the suites to run: unit, protocol, e2e, chaos, linters, conformance, istio, files, package, compose');
+  console.error(
+    'name the suites to run: unit, protocol, e2e, chaos, linters, conformance, istio, files, package, compose, backends, kubernetes',
+  );
   process.exit(2);
 }
 
 // How many files at once: end-to-end tests judge what a user would see and get the machine to themselves; the long ones
 // mostly wait.
-const atOnce: Readonly<Record<string, number>> = { unit: 2, protocol: 2, chaos: 4 };
+const atOnce: Readonly<Record<string, number>> = { unit: 2, protocol: 2, chaos: 4, backends: 3, kubernetes: 2 };
 const concurrency = Math.min(...suites.map((suite) => atOnce[suite] ?? 1));
 const args = ['--test', `--test-concurrency=${String(concurrency)}`, '--test-timeout=900000', '--test-reporter=spec', ...files];
 const child = spawn(process.execPath, args, { stdio: 'inherit' });

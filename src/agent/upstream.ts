@@ -50,6 +50,7 @@ const deltaSecrets = '/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecre
 /** Codes after which another server may do better. */
 const away: ReadonlySet<ErrorCode> = new Set([
   'AUTHORITY_UNAVAILABLE',
+  'AUTHORITY_THROTTLED',
   'IDENTITY_SOURCE_UNAVAILABLE',
   'DEADLINE_EXCEEDED',
   'OVERLOADED',

@@ -43,6 +43,7 @@ interface IstioResponse {
  */
 const istioStatus: Readonly<Partial<Record<ErrorCode, number>>> = {
   AUTHORITY_UNAVAILABLE: 13,
+  AUTHORITY_THROTTLED: 13,
   AUTHORITY_REFUSED: 13,
   OVERLOADED: 8,
   RATE_LIMITED: 8,

@@ -18,6 +18,7 @@ export type ErrorCode =
   | 'OVERLOADED'
   | 'TOO_LARGE'
   | 'AUTHORITY_UNAVAILABLE'
+  | 'AUTHORITY_THROTTLED' // alive, and asks to be asked less often
   | 'AUTHORITY_REFUSED'
   | 'AUTHORITY_MISCONFIGURED'
   | 'AUTHORITY_MISBEHAVED' // what it returned is not what was asked for
@@ -77,6 +78,7 @@ const grpcStatusByCode: Readonly<Record<ErrorCode, number>> = {
   OVERLOADED: 14,
   TOO_LARGE: 8,
   AUTHORITY_UNAVAILABLE: 14,
+  AUTHORITY_THROTTLED: 14,
   AUTHORITY_REFUSED: 7,
   AUTHORITY_MISCONFIGURED: 13,
   AUTHORITY_MISBEHAVED: 13,

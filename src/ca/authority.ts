@@ -23,6 +23,21 @@ export interface SignedChain {
   readonly issuerKeyId: string;
 }
 
+/** What an intermediate below somebody else's CA is asked for with. */
+export interface IntermediateRequest {
+  /** PKCS#10 in DER by the intermediate's key, its one URI SAN the trust domain (SPIFFE X509-SVID §4.2). */
+  readonly csr: Buffer;
+  readonly spkiSha256: string;
+  readonly commonName: string;
+  /** In ms since the epoch; the upstream may give less, never more. */
+  readonly notAfter: number;
+}
+
+export interface SignedIntermediate {
+  /** DER: the new intermediate first, then those above it, no root. Path length 0 is the caller's to check. */
+  readonly certificates: readonly [Buffer, ...Buffer[]];
+}
+
 export interface AuthorityCapabilities {
   /** Built and signed in this process from our own template: right by construction, not verified again per certificate. */
   readonly builtHere: boolean;
@@ -41,10 +56,15 @@ export interface Authority {
   readonly type: string;
   readonly capabilities: AuthorityCapabilities;
   /**
-   * Throws AUTHORITY_UNAVAILABLE (worth a retry), AUTHORITY_REFUSED or AUTHORITY_MISCONFIGURED (not worth one).
-   * Settles within 100 ms of an abort.
+   * One try. Throws AUTHORITY_UNAVAILABLE or AUTHORITY_THROTTLED with `retryAfterMs` (worth a retry), AUTHORITY_REFUSED or
+   * AUTHORITY_MISCONFIGURED (not worth one). Settles within 100 ms of an abort.
    */
   sign(request: SigningRequest, signal: AbortSignal): Promise<SignedChain>;
+  /**
+   * A CA certificate for a key of ours, for authorities whose upstream does that: Signet then runs an intermediate of its
+   * own below it. Throws like `sign`.
+   */
+  signIntermediate?(request: IntermediateRequest, signal: AbortSignal): Promise<SignedIntermediate>;
   /** The self-signed CA certificates (DER) that its leaves chain to. Never taken from a sign response. */
   anchors(signal: AbortSignal): Promise<readonly Buffer[]>;
   /** The earliest end of the CA certificates it signs under now: no leaf outlives it. */

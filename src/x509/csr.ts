@@ -1,8 +1,8 @@
-import { sign } from 'node:crypto';
 import { SignetError } from '../base/errors.ts';
 import { DerReader, tag } from './der-reader.ts';
 import { bitString, der, octetString, oid, sequence } from './der-writer.ts';
 import { encodeUri, generalName, nameText, readGeneralNames } from './general-names.ts';
+import { localSigner } from './issuing-ca.ts';
 import { type KeyPair, parseSubjectKey, type SubjectKey } from './keys.ts';
 import { extensionOid, extensionRequestOid } from './oids.ts';
 import { pemDecode } from './pem.ts';
@@ -56,15 +56,15 @@ export function parseCsr(input: Buffer | string): CertificateRequest {
 }
 
 /** A CSR by this key with an empty subject and these URI SANs, in DER. */
-export function createCsr(key: KeyPair, uris: readonly string[]): Buffer {
+export function createCsr(key: Pick<KeyPair, 'privateKey' | 'spki'>, uris: readonly string[]): Buffer {
   // RFC 5280 §4.2.1.6: with an empty subject the names are critical.
   const extensions = sequence(
     sequence(oid(extensionOid.subjectAltName), der(tag.boolean, Buffer.of(0xff)), octetString(sequence(...uris.map(encodeUri)))),
   );
   const attributes = uris.length === 0 ? der(0xa0) : der(0xa0, sequence(oid(extensionRequestOid), der(tag.set, extensions)));
   const info = sequence(der(tag.integer, Buffer.of(0)), sequence(), key.spki, attributes);
-  const [digest, algorithm] = key.algorithm === 'ec-p256' ? (['sha256', 'ecdsa-sha256'] as const) : (['sha384', 'ecdsa-sha384'] as const);
-  return sequence(info, encodeSignatureAlgorithm(algorithm), bitString(sign(digest, info, key.privateKey)));
+  const signer = localSigner(key.privateKey);
+  return sequence(info, encodeSignatureAlgorithm(signer.algorithm), bitString(signer.sign(info)));
 }
 
 interface RequestedNames {

@@ -7,7 +7,6 @@ export const defaults = {
     path: '/ns/{/kubernetes.io/namespace}/sa/{/kubernetes.io/serviceaccount/name}',
   },
   identity: { maxTokenLifetime: '24h', reauthenticateAfter: '7d' },
-  builtin: { rootLife: '3650d', intermediateLife: '365d' },
   signing: { concurrency: 64, queue: 1000, wait: '5s', timeout: '10s' },
   tiers: { critical: '12h', standard: '24h', dev: '7d' },
   policy: {

@@ -3,6 +3,7 @@ import { pointerProblem } from '../../identity/json-pointer.ts';
 import { jwsAlgorithms } from '../../identity/jws-algorithm.ts';
 import { templateProblem } from '../../identity/path-template.ts';
 import { isTrustDomain } from '../../spiffe/id.ts';
+import { backend } from './backend-schema.ts';
 import { defaults } from './defaults.ts';
 import { policy } from './policy-schema.ts';
 import { address, count, day, duration, issuerUrlProblem, judged, name, path, pattern } from '../../config/fields.ts';
@@ -88,27 +89,6 @@ const issuer = z.strictObject({
     ),
   deny: z.array(pattern()).max(1000).prefault([]).describe('Patterns over the SPIFFE path that are refused, whatever `allow` says.'),
 });
-
-const backend = z.discriminatedUnion('type', [
-  z.strictObject({
-    type: z.literal('builtin'),
-    rootLife: duration({ min: day, max: 36_500 * day })
-      .prefault(defaults.builtin.rootLife)
-      .describe('The life of the root made at the first start.'),
-    intermediateLife: duration({ min: 3_600_000, max: 3650 * day })
-      .prefault(defaults.builtin.intermediateLife)
-      .describe('The life of the intermediate that signs.'),
-  }),
-  z.strictObject({
-    type: z.literal('files'),
-    root: path().describe('PEM file of the root certificate.'),
-    intermediate: path()
-      .optional()
-      .describe("PEM file of the intermediate certificate, if that one signs; the root's key can then stay offline."),
-    key: path().describe('PEM file of the signing key (PKCS#8, EC or RSA), perhaps encrypted.'),
-    passphraseFile: path().optional().describe('File that holds the passphrase of an encrypted key.'),
-  }),
-]);
 
 const keyEncryption = z.strictObject({
   keyFile: path().optional().describe('File of 32 random bytes in base64. Must not be in the data folder.'),
