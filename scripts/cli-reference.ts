@@ -52,6 +52,7 @@ function silentTerminal(out: (text: string) => void = () => undefined): Terminal
     interactive: false,
     colors: false,
     columns: () => 100,
+    onHangup: () => () => undefined,
     interrupted: () => new AbortController().signal,
   };
 }

@@ -17,15 +17,14 @@ const timeoutMs = 2000;
 const freshMs = 5000;
 
 /** The health of every CA backend, asked at most every 5 s however many are watching; one that doesn't answer can't sign. */
-export function createAuthorityHealth(authorities: Iterable<Asked>, clock: Clock): () => Promise<readonly AuthorityStatus[]> {
-  const asked = [...authorities];
+export function createAuthorityHealth(authorities: () => Iterable<Asked>, clock: Clock): () => Promise<readonly AuthorityStatus[]> {
   let askedAt = Number.NEGATIVE_INFINITY;
   let answer: Promise<readonly AuthorityStatus[]> = Promise.resolve([]);
   return () => {
     const now = clock.now();
     if (now < askedAt || now - askedAt >= freshMs) {
       askedAt = now;
-      answer = Promise.all(asked.map(ask));
+      answer = Promise.all([...authorities()].map(ask));
     }
     return answer;
   };

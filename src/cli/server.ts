@@ -1,5 +1,7 @@
 import { Option } from 'commander';
 import type { RunningServer } from '../server/start.ts';
+import type { Config } from '../server/config/schema.ts';
+import { watchContent } from './content-watch.ts';
 import { addressArgument, durationArgument } from './options.ts';
 import type { DefineCommand, Session } from './session.ts';
 import { examples } from './session.ts';
@@ -13,6 +15,7 @@ interface ServerOptions {
   readonly leafTtl?: string;
   readonly trustDomain?: string;
   readonly hints?: true;
+  readonly watchConfig?: true;
 }
 
 /** Flags override the environment, the environment the file: config/load.ts. */
@@ -34,6 +37,7 @@ export const define: DefineCommand = (command, session) => {
     .option('--http <host:port>', 'where /metrics, /healthz and /readyz are served', address)
     .option('--trust-domain <name>', 'the trust domain (--dev: cluster.local)')
     .addOption(new Option('--leaf-ttl <duration>', 'with --dev: how long certificates live').argParser(leafTtl))
+    .option('--watch-config', 'load the file again whenever its content changes, as SIGHUP does')
     .addOption(new Option('--hints', 'say on stderr what to do next').hideHelp())
     .addHelpText(
       'after',
@@ -41,6 +45,7 @@ export const define: DefineCommand = (command, session) => {
 Once it serves, it prints one line on stdout:
   ready pid=N grpc=HOST:PORT http=HOST:PORT admin=PATH
 Logs are JSON lines on stderr. SIGTERM and SIGINT drain and end it with 0; a second one ends it at once.
+SIGHUP loads the configuration again: CA backends, trusted roots and policy change without a restart, all or nothing.
 
 Every setting can come from the file, the environment (SIGNET_ and its path in upper case: SIGNET_LISTEN__GRPC) or, a few,
 from flags. Flags win over the environment, and the environment over the file.`,
@@ -67,18 +72,20 @@ async function serve(options: ServerOptions, session: Session): Promise<void> {
   const signal = terminal.interrupted();
   const dev = options.dev ?? false;
   const [{ loadConfig }, { startServer }] = await Promise.all([import('../server/config/load.ts'), import('../server/start.ts')]);
-  const config = await loadConfig({
-    file: options.config,
-    env: terminal.env,
-    dev,
-    flags: {
-      data: options.data,
-      'listen.grpc': options.grpc,
-      'listen.http': options.http,
-      trustDomain: options.trustDomain,
-      'policy.tiers.dev': options.leafTtl,
-    },
-  });
+  const load = (): Promise<Config> =>
+    loadConfig({
+      file: options.config,
+      env: terminal.env,
+      dev,
+      flags: {
+        data: options.data,
+        'listen.grpc': options.grpc,
+        'listen.http': options.http,
+        trustDomain: options.trustDomain,
+        'policy.tiers.dev': options.leafTtl,
+      },
+    });
+  const config = await load();
   let server: RunningServer;
   try {
     server = await startServer(config, { dev, signal });
@@ -89,7 +96,14 @@ async function serve(options: ServerOptions, session: Session): Promise<void> {
   }
   terminal.out(`ready pid=${String(process.pid)} grpc=${server.grpcAddress} http=${server.httpAddress} admin=${server.adminPath}\n`);
   if (options.hints) terminal.err(hints(config.data, server));
-  await untilAborted(signal, server.closed);
+  const reload = (): void => void server.reload(load);
+  const stops = [terminal.onHangup(reload)];
+  if (options.watchConfig && options.config !== undefined) stops.push(watchContent(options.config, reload));
+  try {
+    await untilAborted(signal, server.closed);
+  } finally {
+    for (const stop of stops) stop();
+  }
   await server.close();
 }
 

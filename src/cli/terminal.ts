@@ -11,6 +11,8 @@ export interface Terminal {
   readonly columns: () => number;
   /** Aborts at the first SIGINT or SIGTERM. The second one ends the process at once. */
   readonly interrupted: () => AbortSignal;
+  /** Called at each SIGHUP, which then ends nothing. Returns how to stop. */
+  readonly onHangup: (listener: () => void) => () => void;
 }
 
 /** 128 + SIGINT, as shells report it. */
@@ -34,6 +36,10 @@ export function processTerminal(): Terminal {
       const { signal, abort } = interruptible();
       controller = abort;
       return signal;
+    },
+    onHangup(listener) {
+      process.on('SIGHUP', listener);
+      return () => process.off('SIGHUP', listener);
     },
   };
 }

@@ -1,19 +1,19 @@
-import type { Clock, Random } from '../base/clock.ts';
+import type { Random } from '../base/clock.ts';
 import { formatDuration } from '../base/duration.ts';
 import { SignetError } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
-import type { Authority, SignedChain, SigningRequest } from '../ca/authority.ts';
+import type { Authority, SigningRequest } from '../ca/authority.ts';
 import { bearerKey } from '../identity/caller.ts';
 import type { Bearer, Caller } from '../identity/caller.ts';
 import { backendOf } from '../policy/policy.ts';
 import type { Grant, Policy } from '../policy/policy.ts';
 import type { Binding, IssuedRecord } from '../store/store.ts';
-import { checkIssued } from '../x509/chain.ts';
 import { createCsr, parseCsr } from '../x509/csr.ts';
 import type { KeyPair } from '../x509/keys.ts';
 import type { CheckedAnchors, CheckedChain } from '../x509/material.ts';
 import { createBoundedSet } from './bounded-set.ts';
 import { chooseLife } from './certificate-life.ts';
+import { createIssuedChain } from './issued-chain.ts';
+import type { IssuedChainDeps } from './issued-chain.ts';
 import type { IssuanceGate } from './issuance-gate.ts';
 import type { Recorder } from './recorder.ts';
 import { checkRequestedNames } from './requested-names.ts';
@@ -66,20 +66,16 @@ export const defaultIssuerLimits: IssuerLimits = {
   knownBearers: 100_000,
 };
 
-export interface IssuerDeps {
+export interface IssuerDeps extends IssuedChainDeps {
   readonly policy: Policy;
   readonly authorities: ReadonlyMap<string, Authority>;
-  /** The trust bundle as it is now. */
-  readonly anchors: () => { readonly generation: number; readonly anchors: CheckedAnchors };
   readonly recorder: Recorder;
   readonly gate: IssuanceGate;
   /** Whether this bearer has a record; the instance is empty for a caller without one. */
   readonly everIssued: (bearer: Bearer) => Promise<boolean>;
   /** The time of the newest issuance on record when the process started. */
   readonly newestIssuedAt: number | undefined;
-  readonly clock: Clock;
   readonly random: Random;
-  readonly log: Log;
   readonly limits?: Partial<IssuerLimits>;
 }
 
@@ -97,6 +93,7 @@ interface Subject {
 export function createIssuer(deps: IssuerDeps): Issuer {
   const { policy, clock, recorder, gate } = deps;
   const limits: IssuerLimits = { ...defaultIssuerLimits, ...deps.limits };
+  const issuedChain = createIssuedChain(deps);
   const known = createBoundedSet(limits.knownBearers);
   let newest = deps.newestIssuedAt ?? 0;
   /** Whether the newest attempt to record one failed: what can't be recorded can't be issued. */
@@ -155,9 +152,10 @@ export function createIssuer(deps: IssuerDeps): Issuer {
     const signed = authority.capabilities.builtHere
       ? await authority.sign(signing, signal)
       : await withSigningDeadline(limits.signTimeoutMs, signal, (bounded) => authority.sign(signing, bounded));
+    const verdict = issuedChain(authority, signing, signed, signal);
+    const chain = verdict instanceof Promise ? await verdict : verdict;
     // The bundle as of now, not as of the request: it is what goes out together with the chain.
     const { anchors, generation } = deps.anchors();
-    const chain = verify(authority, signing, signed, anchors);
     const record: IssuedRecord = {
       serial: chain.serial,
       spiffeId: caller.spiffeId,
@@ -186,24 +184,6 @@ export function createIssuer(deps: IssuerDeps): Issuer {
     // Denied while it was being made: on record then, but never shown.
     policy.grant(caller);
     return { chain, record, anchors, generation, notBefore: chain.notBefore, notAfter: chain.notAfter };
-  }
-
-  function verify(authority: Authority, asked: SigningRequest, signed: SignedChain, anchors: CheckedAnchors): CheckedChain {
-    try {
-      return checkIssued({
-        chain: signed.certificates,
-        anchors: anchors.certificates,
-        at: clock.now(),
-        expected: { spkiSha256: asked.spkiSha256, spiffeId: asked.spiffeId, notAfter: asked.notAfter },
-        signaturesTrusted: authority.capabilities.builtHere,
-      });
-    } catch (error) {
-      deps.log.error(
-        { authority: authority.name, spiffeId: asked.spiffeId, err: error },
-        'what the CA returned is not what was asked for; it is not used',
-      );
-      throw error;
-    }
   }
 
   return {

@@ -29,6 +29,8 @@ export interface Metrics {
   acknowledged(type: 'identity' | 'validation'): void;
   rejected(nackClass: string): void;
   requestDone(outcome: { readonly method: string; readonly code: string; readonly seconds: number }): void;
+  /** The configuration was taken up at this time (ms), or refused. */
+  configReloaded(successful: boolean, at: number): void;
   /** Call once. */
   watch(sources: MetricSources): void;
   page(): Promise<{ readonly contentType: string; readonly text: string }>;
@@ -76,6 +78,18 @@ export function createMetrics(version: string): Metrics {
     buckets: signingBuckets,
     registers,
   });
+  const reloadSuccessful = new Gauge({
+    name: 'signet_config_last_reload_successful',
+    help: 'Whether the newest attempt to load the configuration again succeeded; 1 before the first.',
+    registers,
+  });
+  reloadSuccessful.set(1);
+  const reloadedAt = new Gauge({
+    name: 'signet_config_last_reload_success_timestamp_seconds',
+    help: 'When the configuration in force was loaded again; absent before.',
+    registers,
+  });
+  reloadedAt.remove();
   new Gauge({ name: 'signet_build_info', help: 'Always 1; the version is in its label.', labelNames: ['version'], registers }).set(
     { version },
     1,
@@ -116,6 +130,10 @@ export function createMetrics(version: string): Metrics {
     requestDone: ({ method, code, seconds }) => {
       requests.inc({ method, code });
       requestDuration.observe({ method }, seconds);
+    },
+    configReloaded: (successful, at) => {
+      reloadSuccessful.set(successful ? 1 : 0);
+      if (successful) reloadedAt.set(at / 1000);
     },
     watch(sources) {
       const gauge = <L extends string>(name: string, help: string, labelNames: readonly L[], read: (into: Gauge<L>) => void): void => {

@@ -21,16 +21,101 @@ export interface AuthorityParts {
   readonly before?: ((authority: Authority) => Authority) | undefined;
 }
 
-/** The configured CA backends by name. A backend's code is loaded only if it is used. */
-export async function openAuthorities(parts: AuthorityParts): Promise<ReadonlyMap<string, Authority>> {
+/** The CA backends in use, by name. What is behind a name may be exchanged while others use it. */
+export interface Authorities {
+  readonly current: ReadonlyMap<string, Authority>;
+  /**
+   * Opens the backends of another configuration that aren't in use as they are now. Nobody signs with them before `take`.
+   * Throws as opening does, and leaves nothing open then.
+   */
+  prepare(config: Config): Promise<PreparedAuthorities>;
+  close(): Promise<void>;
+}
+
+export interface PreparedAuthorities {
+  /** Those that were opened for it. */
+  readonly opened: ReadonlyMap<string, Authority>;
+  /** From now on these are in use. What they replace is closed once the calls under way can have ended. */
+  take(): void;
+  discard(): Promise<void>;
+}
+
+/** The configured CA backends. A backend's code is loaded only if it is used. */
+export async function openAuthorities(parts: AuthorityParts): Promise<Authorities> {
+  const current = new Map<string, Authority>();
+  const leaving = new Set<() => Promise<void>>();
+  let used = parts.config.ca.backends;
+
+  /** A reply that is under way is waited for, as long as one may take. */
+  function closeLater(authority: Authority, afterMs: number): void {
+    const close = (): Promise<void> => {
+      clearTimeout(timer);
+      leaving.delete(close);
+      return authority.close().catch((error: unknown) => {
+        parts.log.warn({ authority: authority.name, err: error }, 'a CA backend that was replaced did not close well');
+      });
+    };
+    const timer = setTimeout(() => void close(), afterMs);
+    timer.unref();
+    leaving.add(close);
+  }
+
+  for (const [name, authority] of await openAll(Object.keys(used), parts.config, parts)) current.set(name, authority);
+
+  return {
+    current,
+    async prepare(config) {
+      const { backends, signing } = config.ca;
+      const opened = await openAll(backendsToOpen(used, backends), config, parts);
+      return {
+        opened,
+        take() {
+          for (const [name, authority] of [...current]) {
+            if (Object.hasOwn(backends, name) && !opened.has(name)) continue;
+            current.delete(name);
+            closeLater(authority, signing.timeout);
+          }
+          for (const [name, authority] of opened) current.set(name, authority);
+          used = backends;
+        },
+        discard: () => closeAll(opened.values()),
+      };
+    },
+    async close() {
+      await Promise.all([...leaving].map((close) => close()));
+      await closeAll(current.values());
+    },
+  };
+}
+
+type Backends = Config['ca']['backends'];
+
+/**
+ * The names whose backend is new or reached in another way. What the operator says of its anchors needs no other
+ * connection; certificates and keys in files may have changed although their paths have not.
+ */
+function backendsToOpen(used: Backends, wanted: Backends): string[] {
+  return Object.keys(wanted).filter((name) => {
+    const [before, after] = [used[name], wanted[name]];
+    return before === undefined || after?.type === 'files' || connection(before) !== connection(after);
+  });
+}
+
+function connection(backend: BackendConfig | undefined): string {
+  return JSON.stringify({ ...backend, anchors: undefined, approvedAnchors: undefined });
+}
+
+async function openAll(names: readonly string[], config: Config, parts: AuthorityParts): Promise<Map<string, Authority>> {
   const opened = new Map<string, Authority>();
   try {
-    for (const [name, backend] of Object.entries(parts.config.ca.backends)) {
+    for (const name of names) {
+      const backend = config.ca.backends[name];
+      if (!backend) continue;
       const authority = await openAuthority(name, backend, parts);
       opened.set(name, parts.before?.(authority) ?? authority);
     }
   } catch (error) {
-    await closeAuthorities(opened);
+    await closeAll(opened.values());
     throw error;
   }
   return opened;
@@ -70,13 +155,8 @@ async function openAuthority(name: string, backend: BackendConfig, parts: Author
   }
 }
 
-export async function closeAuthorities(authorities: ReadonlyMap<string, Authority>): Promise<void> {
-  await Promise.allSettled([...authorities.values()].map((authority) => authority.close()));
-}
-
-/** The name under which a backend's anchors are in the trust bundle. */
-export function anchorsSource(name: string): string {
-  return `authority:${name}`;
+async function closeAll(authorities: Iterable<Authority>): Promise<void> {
+  await Promise.allSettled([...authorities].map((authority) => authority.close()));
 }
 
 export function authorityAnchors(authority: Authority): Promise<readonly Buffer[]> {

@@ -15,7 +15,7 @@ export interface Readiness {
 export function createReadiness(
   issuer: Pick<Issuer, 'readiness'>,
   askAuthorities: () => Promise<readonly AuthorityStatus[]>,
-  defaultAuthority: string,
+  defaultAuthority: () => string,
 ): () => Readiness {
   let last: readonly AuthorityStatus[] = [];
   const look = (): void => {
@@ -31,7 +31,7 @@ export function createReadiness(
     look();
     const own = issuer.readiness();
     if (!own.ready) return own;
-    const broken = last.find(({ name, canSign }) => name === defaultAuthority && !canSign);
+    const broken = last.find(({ name, canSign }) => name === defaultAuthority() && !canSign);
     return broken ? { ready: false, detail: `CA backend ${broken.name}: ${broken.detail}` } : { ready: true, detail: '' };
   };
 }

@@ -19,20 +19,17 @@ import { createIssuer } from '../issuance/issuer.ts';
 import { createLedger } from '../ledger/ledger.ts';
 import { createLogger } from '../observe/logger.ts';
 import { createMetrics } from '../observe/metrics.ts';
-import { createPolicy } from '../policy/rules.ts';
 import { createRenewer } from '../rotation/renewer.ts';
 import { defaultSdsLimits } from '../sds/limits.ts';
 import { createSdsService } from '../sds/service.ts';
 import { replaceFile } from '../store/atomic-file.ts';
-import { openTrustBundle } from '../trust/trust-bundle.ts';
 import { openAdminListener } from './admin-listener.ts';
 import { createAdmission } from './admission.ts';
-import { connectAnchors } from './anchors.ts';
-import { closeAuthorities, openAuthorities } from './authorities.ts';
+import { openAuthorities } from './authorities.ts';
 import { createClosing } from '../base/closing.ts';
 import { splitAddress } from '../config/address.ts';
 import type { Config } from './config/schema.ts';
-import { gateLimits, policySettings, trustDomainOf } from './config/settings.ts';
+import { gateLimits, trustDomainOf } from './config/settings.ts';
 import { openDenials } from './denials.ts';
 import { openGrpcDoor } from './grpc-door.ts';
 import { openHttpListener } from '../api/http-listener.ts';
@@ -41,16 +38,21 @@ import { openJwt } from './jwt.ts';
 import { openKnownIntermediates } from './known-intermediates.ts';
 import { createNodeProxies } from './node-proxies.ts';
 import { createObservation } from './observation.ts';
+import { createPolicyInForce } from './policy-in-force.ts';
 import { createReadiness, reportHealth } from './readiness.ts';
 import { createRecorder } from './recorder.ts';
+import { createReload, reloading } from './reload.ts';
 import { createSecretSource } from './secret-source.ts';
 import { openState } from './state.ts';
+import { openTrust } from './trust.ts';
 import { startUpkeep } from './upkeep.ts';
 
 export interface RunningServer {
   readonly grpcAddress: string;
   readonly httpAddress: string;
   readonly adminPath: string;
+  /** Takes up another configuration, whole or not at all; a failure is logged and counted. Says whether it is in force. */
+  reload(load: () => Promise<Config>): Promise<boolean>;
   /** Ends streams with OK, lets calls end, and gives the data folder back. Once. */
   close(): Promise<void>;
   /** Resolves when the server has closed. */
@@ -103,19 +105,21 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   closing.add('state', state.close);
   const { store, folder, seal } = state;
 
+  // What each Envoy was sent and took.
+  const ledger = createLedger({ acknowledge: store.acknowledge, clock, log });
+  closing.add('ledger', ledger.close);
+
   // Who signs, and what is trusted.
   const authorities = await openAuthorities({ config, trustDomain, state: store.trust, seal, clock, log, before: beforeAuthority });
-  closing.add('authorities', () => closeAuthorities(authorities));
-  const trust = await openTrustBundle({ state: store.trust, clock, log });
-  closing.add('trust', trust.close);
-  const anchors = await connectAnchors({ trust, authorities, trustedRoots: config.ca.trustedRoots, bundleFile: folder.bundle, log });
-  closing.add('anchors', anchors.close);
+  closing.add('authorities', authorities.close);
+  const trusted = await openTrust({ config, authorities, store, ledger, bundleFile: folder.bundle, heap, closing, clock, log });
+  const trust = trusted.bundle;
   const controlPlane = await openControlPlaneCa({ trustDomain, state: store.trust, seal, clock });
   replaceFile(folder.serverCa, controlPlane.rootPem, 0o644);
 
   // Who may ask, and for what.
   const denials = await openDenials(store, clock);
-  const policy = createPolicy(policySettings(config), { trustDomain, denied: denials.has });
+  const policy = createPolicyInForce(config, { trustDomain, denied: denials.has });
   const identity = await openIdentity({ config, trustDomain, folder, dev, store, trust, clock, log });
   closing.add('identity', identity.close);
 
@@ -125,14 +129,16 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   const intermediates = await openKnownIntermediates(store.trust, log);
   const gate = createIssuanceGate({
     random,
-    limits: gateLimits(config, (name) => authorities.get(name)?.capabilities.builtHere ?? false),
+    limits: gateLimits(config, (name) => authorities.current.get(name)?.capabilities.builtHere ?? false),
     turnedAway: metrics.turnedAway,
   });
   const signing = intermediates.learning(
     createIssuer({
       policy,
-      authorities,
+      authorities: authorities.current,
       anchors: trust.current,
+      activeAnchors: trusted.active.current,
+      refreshAnchors: trusted.anchors.refresh,
       recorder,
       gate,
       everIssued: ({ spiffeId, instance }) => store.issued.any(spiffeId, instance),
@@ -167,9 +173,6 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     else certificates.readmit(id);
   });
 
-  // What each Envoy was sent and took.
-  const ledger = createLedger({ acknowledge: store.acknowledge, clock, log });
-  closing.add('ledger', ledger.close);
   ledger.onOutcome(({ stream, secret }) => {
     const { spiffeId, instance } = stream.caller;
     if (secret.type !== 'identity' || instance === undefined) return;
@@ -196,8 +199,9 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     limits: { ...defaultSdsLimits, maxStreamAgeMs: config.limits.maxStreamAge, maxStreamsPerIdentity: config.limits.streamsPerIdentity },
   });
   const shell: CallShell = { log, timeoutMs: config.limits.requestTimeout, observe: observation.call };
-  const askAuthorities = createAuthorityHealth(authorities.values(), clock);
-  const readiness = createReadiness(issuer, askAuthorities, config.ca.default);
+  const reload = createReload({ config, authorities, trust: trusted, policy, log });
+  const askAuthorities = createAuthorityHealth(trusted.asked, clock);
+  const readiness = createReadiness(issuer, askAuthorities, () => reload.config().ca.default);
   observation.watch({
     ledger,
     certificates,
@@ -216,7 +220,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     authenticate: authenticator.authenticate,
     audiences: identity.audiences.istio,
     sign: issuer.issue,
-    hasAuthority: (name) => authorities.has(name),
+    hasAuthority: (name) => authorities.current.has(name),
     impersonation: createNodeProxies({ config, trustDomain, identity, policy, recorder, clock, log }),
   });
   const workloads = certificateService({
@@ -280,6 +284,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     grpcAddress: grpc.address,
     httpAddress: http.address,
     adminPath: adminListener.path,
+    reload: (load) => reloading(load, reload, metrics, clock, log),
     close() {
       closingRun ??= closing.run().finally(() => {
         closed.resolve(undefined);

@@ -33,6 +33,10 @@ export interface TrustBundle {
   retainSources(names: readonly string[]): Promise<void>;
   /** Whether this source has last good certificates, from this run or an earlier one. */
   hasSource(name: string): boolean;
+  /** What a source contributes (DER); empty if there is no such source. */
+  contributed(name: string): readonly Buffer[];
+  /** The sources that contribute something. */
+  sourceNames(): readonly string[];
   /** Takes up what another process wrote, if it is newer. */
   refresh(): Promise<void>;
   close(): void;
@@ -151,6 +155,8 @@ export async function openTrustBundle(deps: {
       }),
     retainSources: (names) => queued(() => change((before) => new Map([...before].filter(([name]) => names.includes(name))))),
     hasSource: (name) => sources.has(name),
+    contributed: (name) => sources.get(name) ?? [],
+    sourceNames: () => [...sources.keys()],
     refresh: () => queued(load),
     close() {
       closing.abort(new SignetError('CANCELLED', 'the server is stopping'));

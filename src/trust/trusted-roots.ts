@@ -26,7 +26,7 @@ export interface TrustedRootsDeps {
 /** Long enough for the several events of one swap of symbolic links; a file that is still being written is waited for besides. */
 const settleMs = 5;
 
-/** The source in the trust bundle that a file of roots is. */
+/** The source in the trust bundle that a file of roots is; no other kind of source begins with `file:`. */
 export function rootsSource(file: string): string {
   return `file:${file}`;
 }

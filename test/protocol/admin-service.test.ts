@@ -48,7 +48,7 @@ before(async () => {
     ledger,
     held: certificates.get,
     dueAt: renewer.dueAt,
-    authorities: createAuthorityHealth([authority], clock),
+    authorities: createAuthorityHealth(() => [authority], clock),
     issued: store.issued,
     jwtKeys: () => ({ keyId: 'now', signsUntil: clock.now() + 1000, next: { keyId: 'then', publishedAt: 1 } }),
     bindings: { list: bindings.list, unbind: bindings.unbind },
@@ -234,7 +234,7 @@ describe('the status', () => {
 
   it("tells of a backend that doesn't answer within its time", async () => {
     const hanging = createAuthorityHealth(
-      [{ name: 'slow', type: 'fake', health: () => new Promise(() => undefined) }],
+      () => [{ name: 'slow', type: 'fake', health: () => new Promise(() => undefined) }],
       world.issuing.clock,
     );
     const [slow] = await hanging();

@@ -53,6 +53,7 @@ async function startHere(args: readonly string[], env: Readonly<Record<string, s
     columns: () => 0,
     // One that starts after all ends by this.
     interrupted: () => AbortSignal.timeout(20_000),
+    onHangup: () => () => undefined,
   };
   return { code: await run(['server', ...args], terminal), stdout, stderr };
 }

@@ -50,6 +50,8 @@ export interface Workload {
 export interface Mesh extends AsyncDisposable {
   readonly folder: string;
   readonly signet: RunningSignet;
+  /** Writes the configuration anew, with this instead of `config`, and sends SIGHUP: what the server said of it. */
+  reload(config: Readonly<Record<string, unknown>>): Promise<string>;
   /** Replaces the file of roots that workloads trust beside our own. */
   replaceExtraRoots(pem: string): Promise<void>;
   /** Ends the server with the signal, and starts it again on the same ports after `pauseMs`. */
@@ -59,8 +61,8 @@ export interface Mesh extends AsyncDisposable {
   workload(wish: EnvoyWish): Promise<Workload>;
   /** A client of the workload APIs as one pod. */
   api(serviceAccount: string, pod?: string): Promise<WorkloadClient>;
-  /** What the load client shows: a certificate that outlives the test, so that what fails is Envoy's side. */
-  client(): TlsIdentity;
+  /** What the load client shows: a certificate that outlives the test, so that what fails is Envoy's side. It trusts the bundle of the start, or these (PEM). */
+  client(anchors?: string): TlsIdentity;
   /** As `signet certs renew`: how many certificates were made, 0 while no stream of the identity is there. */
   renew(id: string): Promise<number>;
   /** PEM of the anchors that the server publishes in its data folder. */
@@ -88,22 +90,27 @@ export interface MeshWish {
   readonly bootstrapEveryMs?: number;
 }
 
+/** What the server said of each attempt to load its configuration again, by its log. */
+function reloads(log: string): string[] {
+  return log.split('\n').filter((line) => /"message":"the configuration was (?:not )?loaded again/.test(line));
+}
+
 export async function startMesh(wish: MeshWish): Promise<Mesh> {
   const folder = await tempFolder();
   const rootsFile = folder.file('extra-roots.pem');
   const configFile = folder.file('signet.yaml');
-  const extra = wish.config ?? {};
-  const config = {
-    ...extra,
-    ca: { trustedRoots: wish.extraRoots === undefined ? [] : [rootsFile], ...(extra.ca as object | undefined) },
-    policy: {
-      rules: [{ match: '/ns/load/**', tier: 'critical' }],
-      keyModes: wish.keyModes?.(folder.path) ?? [{ match: '/ns/shop/sa/csr-*', mode: 'csr', keyDirectories: [folder.path] }],
-      ...(extra.policy as object | undefined),
-    },
-  };
+  const configText = (extra: Readonly<Record<string, unknown>>): string =>
+    stringify({
+      ...extra,
+      ca: { trustedRoots: wish.extraRoots === undefined ? [] : [rootsFile], ...(extra.ca as object | undefined) },
+      policy: {
+        rules: [{ match: '/ns/load/**', tier: 'critical' }],
+        keyModes: wish.keyModes?.(folder.path) ?? [{ match: '/ns/shop/sa/csr-*', mode: 'csr', keyDirectories: [folder.path] }],
+        ...(extra.policy as object | undefined),
+      },
+    });
   if (wish.extraRoots !== undefined) await writeFile(rootsFile, wish.extraRoots);
-  await writeFile(configFile, stringify(config));
+  await writeFile(configFile, configText(wish.config ?? {}));
   let signet = await startSignet({
     data: folder.file('data'),
     leafTtl: wish.leafTtl,
@@ -128,6 +135,19 @@ export async function startMesh(wish: MeshWish): Promise<Mesh> {
     get signet() {
       return signet;
     },
+    async reload(extra) {
+      await writeFile(configFile, configText(extra));
+      const before = reloads(await signet.log());
+      process.kill(signet.pid, 'SIGHUP');
+      return eventually(
+        'the reload',
+        async () =>
+          reloads(await signet.log())
+            .slice(before.length)
+            .at(0),
+        120_000,
+      );
+    },
     replaceExtraRoots: async (pem) => replaceFile(rootsFile, pem, 0o644),
     async restart(signal, pauseMs = 0) {
       await mesh.stop(signal);
@@ -151,7 +171,7 @@ export async function startMesh(wish: MeshWish): Promise<Mesh> {
       return workload;
     },
     api: async (serviceAccount, pod) => api('shop', serviceAccount, pod),
-    client: () => client,
+    client: (anchors) => (anchors === undefined ? client : tlsIdentity(credential, anchors)),
     renew: async (spiffeId) => (await askAdmin(signet.data, async (admin) => admin.renew({ spiffeId, instance: '' }))).length,
     bundle: async () => readFile(join(signet.data, 'bundle.pem'), 'utf8'),
     async freshToken(workload, ttlMs = 3_600_000) {

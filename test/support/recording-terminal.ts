@@ -25,6 +25,7 @@ export function recordingTerminal(
     colors: false,
     columns: () => 0,
     interrupted: () => controller.signal,
+    onHangup: () => () => undefined,
     output: () => output,
     errors: () => errors,
     interrupt: () => {

@@ -114,6 +114,11 @@ const ca = z.strictObject({
     .max(100)
     .prefault([])
     .describe('PEM files of further roots that workloads trust. Read again when they change, and pushed.'),
+  distrustedAnchors: z
+    .array(z.string().regex(/^[0-9a-f]{64}$/, 'must be the SHA-256 of a certificate in DER: 64 lower-case hex digits'))
+    .max(1000)
+    .prefault([])
+    .describe('Roots that are never trusted, whichever backend names them, each as the SHA-256 of its DER. They leave the bundle at once.'),
   keyEncryption: keyEncryption
     .prefault({})
     .describe('What encrypts the CA keys in the store: exactly one of the three. Required outside --dev.'),

@@ -7,22 +7,26 @@ const status = (canSign: boolean) => () =>
   Promise.resolve([{ name: 'builtin', type: 'builtin', canSign, detail: 'the token slot is empty' }]);
 
 test('ready means: the default CA backend can sign', async () => {
-  const ready = createReadiness(canIssue, status(true), 'builtin');
-  const broken = createReadiness(canIssue, status(false), 'builtin');
+  const ready = createReadiness(canIssue, status(true), () => 'builtin');
+  const broken = createReadiness(canIssue, status(false), () => 'builtin');
   await new Promise(setImmediate);
   assert.deepEqual(ready(), { ready: true, detail: '' });
   assert.deepEqual(broken(), { ready: false, detail: 'CA backend builtin: the token slot is empty' });
 });
 
 test('a backend that nobody gets by default does not take the server out', async () => {
-  const readiness = createReadiness(canIssue, status(false), 'another');
+  const readiness = createReadiness(canIssue, status(false), () => 'another');
   await new Promise(setImmediate);
   assert.equal(readiness().ready, true);
 });
 
 test("the pipeline's own reason comes first, and backends that can't be asked change nothing", async () => {
   const behind = { readiness: () => ({ ready: false, detail: 'the clock is behind' }) };
-  const readiness = createReadiness(behind, () => Promise.reject(new Error('away')), 'builtin');
+  const readiness = createReadiness(
+    behind,
+    () => Promise.reject(new Error('away')),
+    () => 'builtin',
+  );
   await new Promise(setImmediate);
   assert.equal(readiness().detail, 'the clock is behind');
 });

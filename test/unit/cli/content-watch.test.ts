@@ -1,0 +1,30 @@
+import assert from 'node:assert/strict';
+import { rename, rm, writeFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { it } from 'node:test';
+import { watchContent } from '../../../src/cli/content-watch.ts';
+import { eventually } from '../../support/eventually.ts';
+import { tempFolder } from '../../support/temp.ts';
+
+it('tells of new content once, however the file is replaced, and of nothing else', async () => {
+  await using folder = await tempFolder();
+  const file = folder.file('signet.yaml');
+  await writeFile(file, 'one');
+  let told = 0;
+  const stop = watchContent(file, () => told++, 10);
+  await sleep(60);
+  await writeFile(file, 'one');
+  await sleep(60);
+  assert.equal(told, 0, 'the same content is no change');
+  await writeFile(folder.file('next'), 'two');
+  await rename(folder.file('next'), file);
+  await eventually('the change', () => told === 1 || undefined);
+  await rm(file);
+  await sleep(60);
+  await writeFile(file, 'three');
+  await eventually('the second change', () => told === 2 || undefined);
+  stop();
+  await writeFile(file, 'four');
+  await sleep(60);
+  assert.equal(told, 2);
+});
