@@ -45,7 +45,7 @@ export function kubernetesIssuerDefaults(): { path: string; instance: string } {
  * Whether one issuer could name what the other owns, in words; undefined if not. Each owns its template's plain segments
  * before the first claim, with everything below: no one else's claims may reach there.
  */
-export function issuerOverlap(a: IssuerSettings, b: IssuerSettings): string | undefined {
+export function issuerOverlap(a: Pick<IssuerSettings, 'id' | 'path'>, b: Pick<IssuerSettings, 'id' | 'path'>): string | undefined {
   if (templateProblem(a.path) !== undefined || templateProblem(b.path) !== undefined) return undefined;
   const [one, other] = [compileTemplate(a.path).prefix, compileTemplate(b.path).prefix];
   const shared = Math.min(one.length, other.length);

@@ -197,8 +197,8 @@ export function createBindings(deps: BindingsDeps): Bindings {
   return {
     async bind(caller, csr, keyDirectory, signal) {
       const { spiffeId, instance } = caller;
-      if (caller.authenticatedBy !== 'token')
-        throw new SignetError('PERMISSION_DENIED', 'a key is bound by token only, never by certificate');
+      if (caller.authenticatedBy === 'certificate')
+        throw new SignetError('PERMISSION_DENIED', 'a key is bound by token only, never by a certificate that was issued here');
       const grant = policy.grant(caller);
       if (grant.keyMode !== 'csr')
         throw new SignetError('PERMISSION_DENIED', `policy gives this identity key mode ${grant.keyMode}: only csr binds keys`);

@@ -23,7 +23,7 @@ export interface Metrics {
   turnedAway(reason: string): void;
   /** A certificate replaced another one on its streams. */
   rotated(mode: string): void;
-  authenticated(by: 'token' | 'certificate'): void;
+  authenticated(by: 'token' | 'certificate' | 'external-certificate'): void;
   authenticationFailed(reason: string): void;
   sent(type: 'identity' | 'validation'): void;
   acknowledged(type: 'identity' | 'validation'): void;

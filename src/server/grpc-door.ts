@@ -6,6 +6,7 @@ import type { ControlPlaneCa } from '../ca/control-plane.ts';
 import type { TrustBundle } from '../trust/trust-bundle.ts';
 import { splitAddress } from '../config/address.ts';
 import type { Config } from './config/schema.ts';
+import type { ClientCas } from './external-certificates.ts';
 import { connectionGraceFor, openGrpcListener } from './grpc-listener.ts';
 import { openServingCertificates } from './serving-certificate.ts';
 
@@ -25,11 +26,12 @@ export async function openGrpcDoor(parts: {
   readonly services: readonly { register(server: Server): void }[];
   readonly controlPlane: ControlPlaneCa;
   readonly trust: Pick<TrustBundle, 'current' | 'subscribe'>;
+  readonly clientCas: ClientCas;
   readonly heap: DeadlineHeap;
   readonly clock: Clock;
   readonly log: Log;
 }): Promise<GrpcDoor> {
-  const { config, services, controlPlane, trust, heap, clock, log } = parts;
+  const { config, services, controlPlane, trust, clientCas, heap, clock, log } = parts;
   let swap = (): void => undefined;
   const serving = await openServingCertificates({
     ca: controlPlane,
@@ -41,7 +43,7 @@ export async function openGrpcDoor(parts: {
       swap();
     },
   });
-  const material = () => ({ ...serving.current(), clientAnchorsPem: trust.current().anchors.pem });
+  const material = () => ({ ...serving.current(), clientAnchorsPem: trust.current().anchors.pem + clientCas.pem() });
   try {
     const listener = await openGrpcListener({
       ...splitAddress(config.listen.grpc),
@@ -59,11 +61,11 @@ export async function openGrpcDoor(parts: {
     swap = () => {
       listener.setMaterial(material());
     };
-    const stopTrust = trust.subscribe(swap);
+    const stops = [trust.subscribe(swap), clientCas.onChange(swap)];
     return {
       address: listener.address,
       async close(graceMs) {
-        stopTrust();
+        for (const stop of stops) stop();
         serving.close();
         await listener.close(graceMs);
       },

@@ -15,12 +15,16 @@ import type { DataFolder } from '../store/data-folder.ts';
 import type { Store } from '../store/store.ts';
 import type { TrustBundle } from '../trust/trust-bundle.ts';
 import type { Config } from './config/schema.ts';
+import { openExternalCertificates } from './external-certificates.ts';
+import type { ClientCas } from './external-certificates.ts';
 import { apiAudiences, devIssuerSettings, issuerSettings } from './config/settings.ts';
 import type { ApiAudiences } from './config/settings.ts';
 
 export interface Identity {
   readonly authenticator: Authenticator;
   readonly tokens: TokenAuthenticator;
+  /** Beside the trust bundle: whose client certificates TLS verifies. */
+  readonly clientCas: ClientCas;
   readonly audiences: ApiAudiences;
   close(): void;
 }
@@ -44,21 +48,24 @@ export async function openIdentity(parts: IdentityParts): Promise<Identity> {
   const tokens = createTokenAuthenticator({ issuers, trustDomain, maxTokenLifetimeMs: config.identity.maxTokenLifetime, clock, log });
   const closing = new AbortController();
   await tokens.start(closing.signal);
+  const external = await openExternalCertificates({ config, trustDomain, clock, log });
   const certificates = createCertificateAuthenticator({
     trustDomain,
     anchors: () => trust.current().anchors.certificates,
     issued: (serial) => store.issued.get(serial),
     reauthenticateAfterMs: config.identity.reauthenticateAfter,
-    allows: tokens.allows,
+    allows: (issuer, spiffeId) => tokens.allows(issuer, spiffeId) || external.authenticator.allows(issuer, spiffeId),
     clock,
   });
   return {
-    authenticator: combineAuthenticators(tokens, certificates),
+    authenticator: combineAuthenticators({ token: tokens, certificate: certificates, external: external.authenticator }),
     tokens,
+    clientCas: external.cas,
     audiences: apiAudiences(issuers),
     close() {
       closing.abort();
       tokens.close();
+      external.close();
     },
   };
 }

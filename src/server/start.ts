@@ -266,7 +266,16 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     admin.close();
     await adminListener.close(drainMs);
   });
-  const grpc = await openGrpcDoor({ config, services: [sds, istio, workloads, health], controlPlane, trust, heap, clock, log });
+  const grpc = await openGrpcDoor({
+    config,
+    services: [sds, istio, workloads, health],
+    controlPlane,
+    trust,
+    clientCas: identity.clientCas,
+    heap,
+    clock,
+    log,
+  });
   closing.add('grpc', async () => {
     stopHealth();
     health.close();

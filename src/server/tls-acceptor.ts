@@ -11,7 +11,7 @@ export interface TlsMaterial {
   /** The serving chain, leaf first. */
   readonly certificatePem: string;
   readonly keyPem: string;
-  /** The workload trust bundle. */
+  /** The workload trust bundle, and the external CAs that some callers are of. */
   readonly clientAnchorsPem: string;
 }
 

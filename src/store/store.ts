@@ -17,7 +17,7 @@ export interface IssuedRecord {
   readonly issuedAt: number;
   /** The trust generation handed out together with it. */
   readonly trustGeneration: number;
-  readonly authenticatedBy: 'token' | 'certificate';
+  readonly authenticatedBy: 'token' | 'certificate' | 'external-certificate';
   readonly tokenSeenAt: number;
   readonly keyMode: 'server' | 'csr' | 'agent' | 'signed';
 }

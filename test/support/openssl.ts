@@ -61,6 +61,17 @@ export async function foreignLeaf(ca: PemPair, wish: CertificateWish & { readonl
   );
 }
 
+/** Somebody else's client certificate: a subject as `openssl -subj` takes it, names as subjectAltName lists them. */
+export async function foreignClient(
+  ca: PemPair,
+  wish: CertificateWish & { readonly subject: string; readonly names?: string; readonly purpose?: string },
+): Promise<PemPair> {
+  const profile = ['basicConstraints = critical, CA:FALSE', 'keyUsage = critical, digitalSignature'];
+  if (wish.purpose !== '') profile.push(`extendedKeyUsage = ${wish.purpose ?? 'clientAuth'}`);
+  if (wish.names !== undefined) profile.push(`subjectAltName = ${wish.names}`);
+  return signedBy(ca, wish.subject, [...profile, ...(wish.extensions ?? [])], wish);
+}
+
 export async function foreignIntermediate(ca: PemPair, wish: CertificateWish = {}): Promise<PemPair> {
   const profile = ['basicConstraints = critical, CA:TRUE, pathlen:0', 'keyUsage = critical, keyCertSign, cRLSign'];
   // Longer than a leaf's hour: one that is made in a later second must not outlive its issuer.
@@ -115,6 +126,7 @@ policy = any
 unique_subject = no
 [any]
 organizationName = optional
+organizationalUnitName = optional
 commonName = optional
 [profile]
 subjectKeyIdentifier = hash

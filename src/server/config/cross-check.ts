@@ -1,5 +1,6 @@
 import { formatDuration } from '../../base/duration.ts';
-import { checkIssuerSettings } from '../../identity/issuer-settings.ts';
+import { checkIssuerSettings, issuerOverlap } from '../../identity/issuer-settings.ts';
+import { isReservedPath } from '../../spiffe/reserved-path.ts';
 import { isIP } from 'node:net';
 import { dirname, sep } from 'node:path';
 import { longestSocketPath } from '../../base/unix-socket.ts';
@@ -21,6 +22,7 @@ export function crossCheck(config: Config, options: { readonly dev: boolean }): 
     faults: [
       ...listeners(config),
       ...issuers(config, options.dev),
+      ...certificateSources(config, options.dev),
       ...backends(config),
       ...keyEncryption(config, options.dev),
       ...policy(config),
@@ -61,7 +63,7 @@ function listeners(config: Config): Finding[] {
 function issuers(config: Config, dev: boolean): Finding[] {
   const findings: Finding[] = [];
   const list = config.identity.issuers;
-  if (list.length === 0 && !dev)
+  if (list.length === 0 && config.identity.certificates.length === 0 && !dev)
     findings.push({
       path: ['identity', 'issuers'],
       message: 'at least one is required',
@@ -101,6 +103,32 @@ function issuerRules(config: Config, dev: boolean): Finding[] {
     const key = field === 'keys' ? (list[index]?.jwks === undefined ? 'discovery' : 'jwks') : field;
     return { path: ['identity', 'issuers', index, key], message };
   });
+}
+
+/** Each owns its paths, like an issuer of tokens: no certificate may make what a token can. */
+function certificateSources(config: Config, dev: boolean): Finding[] {
+  const findings: Finding[] = [];
+  const { issuers: tokens, certificates } = config.identity;
+  for (const [i, source] of certificates.entries()) {
+    const path = ['identity', 'certificates', i] as const;
+    const others = [...tokens, ...certificates.slice(0, i)];
+    if (others.some(({ id }) => id === source.id))
+      findings.push({ path: [...path, 'id'], message: 'is the id of another source of identities' });
+    if (source.allow.length === 0 && !dev) {
+      findings.push({
+        path: [...path, 'allow'],
+        message: 'is required',
+        hint: 'patterns of the identities that these certificates may stand for; "**" for all',
+      });
+    }
+    if (isReservedPath(source.path))
+      findings.push({ path: [...path, 'path'], message: "names under /signet/ are the control plane's own" });
+    for (const other of others) {
+      const overlap = issuerOverlap(other, source);
+      if (overlap !== undefined) findings.push({ path: [...path, 'path'], message: `overlaps "${other.id}": ${overlap}` });
+    }
+  }
+  return findings;
 }
 
 function backends(config: Config): Finding[] {

@@ -90,6 +90,27 @@ const issuer = z.strictObject({
   deny: z.array(pattern()).max(1000).prefault([]).describe('Patterns over the SPIFFE path that are refused, whatever `allow` says.'),
 });
 
+const certificates = z.strictObject({
+  id: name().describe('Names the source in this file, in records and in logs. Never change it: records refer to it.'),
+  caFile: path().describe(
+    'PEM file of the CA: its root, and the intermediates that clients are under. Read again when it changes. It is trusted for this alone, never by workloads.',
+  ),
+  path: judged(templateProblem).describe(
+    'The path of the SPIFFE ID. `{/subject/CN}` fills one segment, from the claims of the certificate: `/subject/CN` (O, OU, C, L, ST, DC, serialNumber), `/dns`, `/uri`, `/serial` and `/spki`. A name that it has twice is none.',
+  ),
+  instance: judged(pointerProblem)
+    .optional()
+    .describe(
+      "JSON pointer to the claim that tells the bearers of one identity apart. Default: what the client's `x-signet-instance` says.",
+    ),
+  allow: z
+    .array(pattern())
+    .max(1000)
+    .prefault([])
+    .describe('Patterns over the SPIFFE path; a certificate is accepted only if one matches. Required.'),
+  deny: z.array(pattern()).max(1000).prefault([]).describe('Patterns over the SPIFFE path that are refused, whatever `allow` says.'),
+});
+
 const keyEncryption = z.strictObject({
   keyFile: path().optional().describe('File of 32 random bytes in base64. Must not be in the data folder.'),
   keyEnvironment: z
@@ -221,6 +242,11 @@ export const configSchema = z.strictObject({
   identity: z
     .strictObject({
       issuers: z.array(issuer).max(100).prefault([]).describe('Whose tokens are believed, and as whom. At least one outside --dev.'),
+      certificates: z
+        .array(certificates)
+        .max(100)
+        .prefault([])
+        .describe("Whose client certificates are believed beside our own, and as whom: VMs, factories, an older PKI's."),
       maxTokenLifetime: duration({ min: 60_000, max: 366 * day })
         .prefault(defaults.identity.maxTokenLifetime)
         .describe('A token whose exp - iat is longer is refused.'),

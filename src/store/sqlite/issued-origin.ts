@@ -12,7 +12,7 @@ export interface Origins {
   read(id: number): Origin;
 }
 
-const authentications = ['token', 'certificate'] as const;
+const authentications = ['token', 'certificate', 'external-certificate'] as const;
 const keyModes = ['server', 'csr', 'agent', 'signed'] as const;
 /** Combinations are few; a cache larger than this would mean that they are not, and forgets all. */
 const largestCache = 1000;

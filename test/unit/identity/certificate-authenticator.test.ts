@@ -4,6 +4,7 @@ import { failureReason } from '../../../src/identity/authentication-failure.ts';
 import { combineAuthenticators } from '../../../src/identity/authenticators.ts';
 import { createCertificateAuthenticator } from '../../../src/identity/certificate-authenticator.ts';
 import type { CertificateAuthenticatorOptions, IssuedFacts } from '../../../src/identity/certificate-authenticator.ts';
+import { createExternalCertificateAuthenticator } from '../../../src/identity/external-certificate.ts';
 import { parseSpiffeId, parseTrustDomain } from '../../../src/spiffe/id.ts';
 import { parseCertificate } from '../../../src/x509/certificate.ts';
 import { generateKeyPair } from '../../../src/x509/keys.ts';
@@ -21,6 +22,12 @@ let ours: TestCa;
 let theirs: TestCa;
 before(async () => {
   [ours, theirs] = await Promise.all([testCa('Ours'), testCa('Theirs')]);
+});
+
+const noExternal = createExternalCertificateAuthenticator({
+  sources: [],
+  trustDomain: parseTrustDomain('example.org'),
+  clock: simulatedClock(noon),
 });
 
 interface Issued {
@@ -198,7 +205,7 @@ describe('both ways together', () => {
     const issued = await issue();
     const certificates = world([issued]);
     const tokens = tokenWorld();
-    const both = combineAuthenticators(tokens.authenticator, certificates.authenticator);
+    const both = combineAuthenticators({ token: tokens.authenticator, certificate: certificates.authenticator, external: noExternal });
     const authenticate = (token: string | undefined, peerChain: readonly Buffer[]) =>
       both.authenticate(withToken(token, { peerChain }), noHurry);
     const good = signToken(tokens.key, podClaims(tokens.clock.now(), { serviceAccount: 'api' }));
@@ -214,7 +221,7 @@ describe('both ways together', () => {
     const issued = await issue();
     const certificates = world([issued]);
     const tokens = tokenWorld();
-    const both = combineAuthenticators(tokens.authenticator, certificates.authenticator);
+    const both = combineAuthenticators({ token: tokens.authenticator, certificate: certificates.authenticator, external: noExternal });
     const byCertificate = await both.authenticate(withToken(undefined, { peerChain: issued.chain }), noHurry);
     const byToken = await both.authenticate(withToken(signToken(tokens.key, podClaims(tokens.clock.now()))), noHurry);
     assert.deepEqual([both.stillProved(byCertificate), both.stillProved(byToken)], [true, true]);
