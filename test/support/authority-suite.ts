@@ -1,10 +1,10 @@
-import { appendFile } from 'node:fs/promises';
 import { after, before, describe, it } from 'node:test';
 import type { Authority } from '../../src/ca/authority.ts';
 import { authorityCases, signingRequest } from '../../src/ca/conformance/authority-cases.ts';
 import type { AuthorityFaults, OpenAuthority } from '../../src/ca/conformance/authority-cases.ts';
 import type { TrustDomain } from '../../src/spiffe/id.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
+import { reportBackend } from './backend-report.ts';
 
 export { signingRequest };
 
@@ -81,13 +81,9 @@ export function authoritySuite(backend: AuthorityBackend): void {
     }
 
     after(async () => {
-      const file = process.env['SIGNET_BACKENDS_REPORT'];
-      if (file === undefined) return;
       const cases = authorityCases.length - notRun.length;
-      await appendFile(
-        file,
-        `${JSON.stringify({ backend: backend.name, engine: backend.engine ?? '', cases, passed, notRun, ...latency })}\n`,
-      );
+      const { name, engine = '' } = backend;
+      await reportBackend({ kind: 'conformance', seam: 'authority', backend: name, engine, cases, passed, notRun, ...latency });
     });
   });
 }

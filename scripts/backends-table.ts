@@ -1,0 +1,39 @@
+/**
+ * Makes the table of docs/reference/backends.md from a run of the suites:
+ * SIGNET_BACKENDS_REPORT=/tmp/report npm run test:backends, the same with test:kubernetes, then this with that file.
+ */
+import { readFile, writeFile } from 'node:fs/promises';
+import type { BackendFinding } from '../test/support/backend-report.ts';
+
+const page = 'docs/reference/backends.md';
+const mark = '<!-- made by scripts/backends-table.ts -->';
+
+const [file] = process.argv.slice(2);
+if (file === undefined) {
+  console.error('usage: node scripts/backends-table.ts REPORT');
+  process.exit(2);
+}
+const findings = (await readFile(file, 'utf8'))
+  .split('\n')
+  .filter(Boolean)
+  .map((line) => JSON.parse(line) as BackendFinding);
+
+const ms = (value: number): string => (value < 10 ? value.toFixed(2) : value.toFixed(0));
+const rows = findings
+  .filter((finding) => finding.kind === 'conformance')
+  .sort((a, b) => a.seam.localeCompare(b.seam) || a.backend.localeCompare(b.backend))
+  .map(({ backend, seam, engine, cases, passed, notRun, p50, p99 }) => {
+    const away = findings.find((one) => one.kind === 'away' && one.backend === backend);
+    const outage =
+      away?.kind === 'away'
+        ? `${String(away.failedShort)} failed in 40 % of a life; well ${(away.recoveredMs / 1000).toFixed(1)} s after two`
+        : '';
+    const left = notRun.length === 0 ? '' : ` (not run: ${notRun.join(', ')})`;
+    return `| ${backend} | ${seam} | ${engine} | ${String(passed)} of ${String(cases)}${left} | ${ms(p50)} | ${ms(p99)} | ${outage} |`;
+  });
+
+const [written = ''] = (await readFile(page, 'utf8')).split(mark);
+const table = ['| Backend | Seam | Engine | Cases passed | p50, ms | p99, ms | An outage |', '|---|---|---|---|---|---|---|', ...rows].join(
+  '\n',
+);
+await writeFile(page, `${written}${mark}\n\n${table}\n`);
