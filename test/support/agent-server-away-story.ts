@@ -27,7 +27,7 @@ async function expiry(workload: Workload): Promise<number> {
 export function describeServerAwayFromAgent(api: 'sotw' | 'delta'): void {
   describe("the server is away, an agent's socket", () => {
     it(`for 40 % of a certificate's life, from just before its renewal (${api}): 0 failed`, async (t) => {
-      await using mesh = await startMesh({ leafTtl: '2m' });
+      await using mesh = await startMesh({ leafTtl: '90s' });
       const http = `127.0.0.1:${String(await freePort())}`;
       const web = await mesh.workload({ serviceAccount: 'web', auth: 'agent', api, agentArgs: ['--http', http] });
       const load = startLoad(web.target('h1'), () => mesh.client());

@@ -31,7 +31,7 @@ async function held(mesh: Mesh, workload: Workload): Promise<Held> {
 export function describeServerAway(serviceAccount: 'web' | 'csr-web', api: 'sotw' | 'delta'): void {
   describe('the server is away', () => {
     it(`for 40 % of a certificate's life, from just before its renewal (${serviceAccount}, ${api}): 0 failed`, async (t) => {
-      await using mesh = await startMesh({ leafTtl: '4m' });
+      await using mesh = await startMesh({ leafTtl: '90s' });
       const web = await mesh.workload({ serviceAccount, api, auth: 'envoy-grpc-token' });
       const load = startLoad(web.target('h1'), () => mesh.client());
       await load.sawSerials(1);
