@@ -114,6 +114,8 @@ export interface InstanceView {
   readonly serial: string | undefined;
   readonly notBefore: number | undefined;
   readonly notAfter: number | undefined;
+  /** What its renewal is timed by; undefined where none is due, as for a key's last certificate. */
+  readonly renewable: { readonly issuedAt: number; readonly notAfter: number } | undefined;
   readonly subscribers: number;
   readonly failures: number;
 }
@@ -128,6 +130,7 @@ export function viewOf(entry: InstanceEntry, now: number): InstanceView {
     serial: held?.published.version,
     notBefore: held?.issued.notBefore,
     notAfter: held?.issued.notAfter,
+    renewable: held && !held.final ? held.issued.record : undefined,
     subscribers: entry.listeners.size,
     failures: entry.failures,
   };

@@ -6,6 +6,7 @@ import { checkIdentity } from '../x509/preflight.ts';
 import type { Bindings } from './bindings.ts';
 import type { Held, InstanceEntry } from './instance-entry.ts';
 import type { Issued, Issuer } from './issuer.ts';
+import { isLate } from './lateness.ts';
 
 /** `absent`: no key is bound, or it is too old. `unchanged`: a new one could not end later than the one held. */
 export type MadeIdentity = { readonly held: Held; readonly ageing: number | undefined } | 'absent' | 'unchanged';
@@ -25,10 +26,15 @@ export function createIdentityMaker(deps: {
 }): IdentityMaker {
   const { issuer, bindings, clock, log } = deps;
 
+  function urgency(entry: InstanceEntry): { readonly renewal: boolean; readonly late: boolean } {
+    const renewal = isLive(entry);
+    return { renewal, late: renewal && entry.held !== undefined && isLate(entry.held.issued.record, clock.now()) };
+  }
+
   /** A new pair each time: a certificate's end is its key's end too. */
   async function forFreshKey(entry: InstanceEntry, signal: AbortSignal): Promise<MadeIdentity> {
     const key = generateKeyPair();
-    const issued = await issuer.issue({ mode: 'server', caller: entry.caller, key, renewal: isLive(entry) }, signal);
+    const issued = await issuer.issue({ mode: 'server', caller: entry.caller, key, ...urgency(entry) }, signal);
     return { held: hold(issued, { inline: key.privateKey }, undefined, false), ageing: undefined };
   }
 
@@ -43,7 +49,7 @@ export function createIdentityMaker(deps: {
       return 'absent';
     }
     if (!force && nothingToGain(entry.held, bound)) return 'unchanged';
-    const issued = await issuer.issue({ mode: 'csr', caller: entry.caller, bound, renewal: isLive(entry) }, signal);
+    const issued = await issuer.issue({ mode: 'csr', caller: entry.caller, bound, ...urgency(entry) }, signal);
     try {
       await bindings.used(bound, signal);
     } catch (error) {

@@ -130,13 +130,15 @@ export function createInstanceWork(deps: {
     const { spiffeId, instance } = entry.bearer;
     entry.failures++;
     const notAfter = isGood(entry) ? entry.held?.issued.notAfter : undefined;
-    log.warn(
+    // A fleet without its CA for hours must not fill the disk: the first tries, and then ever fewer, are worth a warning.
+    const level = Number.isInteger(Math.log2(entry.failures)) ? 'warn' : 'debug';
+    log[level](
       { spiffeId, instance, code: error.code, failures: entry.failures, notAfter, err: error },
       'no new certificate; the one held is kept until its end',
     );
     // Not to be cured by trying again, and not to be served meanwhile.
     const refused = error.code === 'IDENTITY_DENIED' || error.code === 'PERMISSION_DENIED';
-    emit(entry, { kind: 'failed', code: error.code, failures: entry.failures, notAfter, retryAfterMs: error.retryAfterMs });
+    emit(entry, { kind: 'failed', code: error.code, failures: entry.failures, notAfter, retryAfterMs: patienceMs(error, notAfter) });
     if (refused) {
       wipe(entry);
       entry.absent = true;
@@ -145,6 +147,15 @@ export function createInstanceWork(deps: {
     } else if (entry.listeners.size === 0) {
       settle(entry, false);
     }
+  }
+
+  /**
+   * How long to wait before the next try, if told to. What a CA asks for is held to by its guard, so that coming early costs
+   * it nothing; near the end of the certificate that is what keeps a long hold, or a wrong one, from being its end.
+   */
+  function patienceMs({ code, retryAfterMs }: SignetError, notAfter: number | undefined): number | undefined {
+    if (retryAfterMs === undefined || (code !== 'AUTHORITY_THROTTLED' && code !== 'AUTHORITY_UNAVAILABLE')) return retryAfterMs;
+    return Math.min(retryAfterMs, Math.max(shortestAttemptMs, notAfter === undefined ? 0 : (notAfter - clock.now()) * attemptShare));
   }
 
   return { begin, start };

@@ -2,6 +2,7 @@ import type { Random } from '../base/clock.ts';
 import { formatDuration } from '../base/duration.ts';
 import { SignetError } from '../base/errors.ts';
 import type { Authority, SigningRequest } from '../ca/authority.ts';
+import type { GuardedAuthority } from '../ca/resilience/guarded-authority.ts';
 import { bearerKey } from '../identity/caller.ts';
 import type { Bearer, Caller } from '../identity/caller.ts';
 import { backendOf } from '../policy/policy.ts';
@@ -10,6 +11,8 @@ import type { Binding, IssuedRecord } from '../store/store.ts';
 import { createCsr, parseCsr } from '../x509/csr.ts';
 import type { KeyPair } from '../x509/keys.ts';
 import type { CheckedAnchors, CheckedChain } from '../x509/material.ts';
+import { chooseBackend } from './backend-route.ts';
+import type { RouteWish } from './backend-route.ts';
 import { createBoundedSet } from './bounded-set.ts';
 import { chooseLife } from './certificate-life.ts';
 import { createIssuedChain } from './issued-chain.ts';
@@ -32,8 +35,14 @@ export type IssueRequest =
       /** A CA backend picked by name, where policy lets it be. */
       readonly backend?: string | undefined;
     }
-  | { readonly mode: 'server'; readonly caller: Caller; readonly key: KeyPair; readonly renewal?: boolean }
-  | { readonly mode: 'csr'; readonly caller: Caller; readonly bound: Binding; readonly renewal?: boolean };
+  | ({ readonly mode: 'server'; readonly caller: Caller; readonly key: KeyPair } & Urgency)
+  | ({ readonly mode: 'csr'; readonly caller: Caller; readonly bound: Binding } & Urgency);
+
+interface Urgency {
+  readonly renewal?: boolean;
+  /** It should have been renewed a while ago. */
+  readonly late?: boolean;
+}
 
 export interface Issued {
   readonly chain: CheckedChain;
@@ -68,7 +77,7 @@ export const defaultIssuerLimits: IssuerLimits = {
 
 export interface IssuerDeps extends IssuedChainDeps {
   readonly policy: Policy;
-  readonly authorities: ReadonlyMap<string, Authority>;
+  readonly authorities: ReadonlyMap<string, GuardedAuthority>;
   readonly recorder: Recorder;
   readonly gate: IssuanceGate;
   /** Whether this bearer has a record; the instance is empty for a caller without one. */
@@ -105,10 +114,37 @@ export function createIssuer(deps: IssuerDeps): Issuer {
     if (newest - now > longestBehindMs) throw clockBehind(newest - now);
     const grant = policy.grant(caller);
     checkMode(request, grant);
-    const backend = backendOf(grant, request.mode === 'signed' ? request.backend : undefined);
-    const renewal = request.mode !== 'signed' && request.renewal === true;
+    const first = backendOf(grant, request.mode === 'signed' ? request.backend : undefined);
+    const [renewal, late] = request.mode === 'signed' ? [false, false] : [request.renewal === true, request.late === true];
+    const tried = new Set<string>();
+    const wish = { fallback: first === grant.authority, late, tried };
+    // Before the rates: who is told at once that the CA is away has cost nothing.
+    const chosen = chooseBackend(deps.authorities, first, wish);
+    if (typeof chosen !== 'string') throw chosen;
+    let backend: string = chosen;
     gate.charge(caller.spiffeId, now, renewal);
-    const turn = gate.enter(backend, caller.spiffeId, renewal, signal);
+    for (;;) {
+      try {
+        return await inTurn(request, grant, backend, now, signal);
+      } catch (error) {
+        tried.add(backend);
+        const other = signal.aborted || !isAway(error, late) ? undefined : otherBackend(backend, first, wish);
+        if (other === undefined) throw error;
+        backend = other;
+      }
+    }
+  }
+
+  /** Who signs instead, after a try of `failed` found it away: only once its circuit is open, or if this one is late already. */
+  function otherBackend(failed: string, first: string, wish: RouteWish): string | undefined {
+    if (!wish.late && !deps.authorities.get(failed)?.guard?.refusal()) return undefined;
+    const other = chooseBackend(deps.authorities, first, wish);
+    return typeof other === 'string' ? other : undefined;
+  }
+
+  async function inTurn(request: IssueRequest, grant: Grant, backend: string, now: number, signal: AbortSignal): Promise<Issued> {
+    const { spiffeId } = request.caller;
+    const turn = gate.enter(backend, spiffeId, request.mode !== 'signed' && request.renewal === true, signal);
     if (turn) await turn;
     try {
       return await make(request, grant, backend, subjectOf(request), turn ? clock.now() : now, signal);
@@ -198,6 +234,12 @@ export function createIssuer(deps: IssuerDeps): Issuer {
       return { ready: true, detail: '' };
     },
   };
+}
+
+/** Whether another backend may be asked instead: nothing was wrong with what this one was asked. */
+function isAway(error: unknown, late: boolean): boolean {
+  if (!(error instanceof SignetError)) return false;
+  return error.code === 'AUTHORITY_UNAVAILABLE' || (late && error.code === 'AUTHORITY_THROTTLED');
 }
 
 /** Renewals on a stream are judged by the mode that policy gives now, not by the one they began with. */

@@ -6,6 +6,10 @@ export interface MetricSources {
   readonly streams: () => Readonly<Record<'sotw' | 'delta', number>>;
   /** Seconds until the first of the certificates held for open streams ends; undefined if there is none. */
   readonly earliestExpirySeconds: () => number | undefined;
+  /** Certificates held for open streams that should have been renewed a while ago. */
+  readonly overdueRenewals: () => number;
+  /** Of each CA backend that signs elsewhere. */
+  readonly circuits: () => readonly { readonly authority: string; readonly state: 'closed' | 'open' | 'half-open' }[];
   /** Requests for a certificate that wait for their turn. */
   readonly waiting: () => number;
   readonly trustGeneration: () => number;
@@ -158,6 +162,25 @@ export function createMetrics(version: string): Metrics {
           const seconds = sources.earliestExpirySeconds();
           if (seconds === undefined) into.remove();
           else into.set(seconds);
+        },
+      );
+      gauge(
+        'signet_renewals_overdue',
+        'Certificates held for open streams that are past 70 % of their life: renewing them has failed so far.',
+        [],
+        (into) => {
+          into.set(sources.overdueRenewals());
+        },
+      );
+      gauge(
+        'signet_authority_circuit_state',
+        '1 for the state that the circuit breaker of a CA backend is in: closed, open or half-open.',
+        ['authority', 'state'],
+        (into) => {
+          // A reload may have taken a backend away.
+          into.reset();
+          for (const { authority, state: current } of sources.circuits())
+            for (const state of ['closed', 'open', 'half-open']) into.set({ authority, state }, state === current ? 1 : 0);
         },
       );
       gauge('signet_issuance_waiting', 'Requests for a certificate that wait for their turn with the CA.', [], (into) => {

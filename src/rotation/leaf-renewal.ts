@@ -10,8 +10,11 @@ export function renewAt(certificate: { readonly issuedAt: number; readonly notAf
 const firstRetryMs = 1000;
 const shortestRetryMs = 200;
 const longestRetryMs = 60_000;
-/** With nothing valid in hand the workload is down, or soon will be: never wait long. */
-const longestRetryWithoutMs = 5000;
+/**
+ * With nothing valid in hand the workload is down: never wait long. Together with the second after which a circuit breaker
+ * lets the next trial through, all is well within 5 s of the CA's return.
+ */
+const longestRetryWithoutMs = 3000;
 /** At least about this many tries fit into what is left of the certificate at any moment. */
 const triesLeft = 8;
 

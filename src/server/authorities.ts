@@ -4,7 +4,10 @@ import type { Log } from '../base/log.ts';
 import type { Authority } from '../ca/authority.ts';
 import type { CaState } from '../ca/ca-state.ts';
 import type { KeySeal } from '../ca/key-seal.ts';
+import { guarded } from '../ca/resilience/guarded-authority.ts';
+import type { GuardedAuthority } from '../ca/resilience/guarded-authority.ts';
 import type { TrustDomain } from '../spiffe/id.ts';
+import { fallbackOf } from './config/backend-schema.ts';
 import type { BackendConfig, Config } from './config/schema.ts';
 import { readSecret } from '../base/secret-file.ts';
 
@@ -23,7 +26,7 @@ export interface AuthorityParts {
 
 /** The CA backends in use, by name. What is behind a name may be exchanged while others use it. */
 export interface Authorities {
-  readonly current: ReadonlyMap<string, Authority>;
+  readonly current: ReadonlyMap<string, GuardedAuthority>;
   /**
    * Opens the backends of another configuration that aren't in use as they are now. Nobody signs with them before `take`.
    * Throws as opening does, and leaves nothing open then.
@@ -34,7 +37,7 @@ export interface Authorities {
 
 export interface PreparedAuthorities {
   /** Those that were opened for it. */
-  readonly opened: ReadonlyMap<string, Authority>;
+  readonly opened: ReadonlyMap<string, GuardedAuthority>;
   /** From now on these are in use. What they replace is closed once the calls under way can have ended. */
   take(): void;
   discard(): Promise<void>;
@@ -42,7 +45,7 @@ export interface PreparedAuthorities {
 
 /** The configured CA backends. A backend's code is loaded only if it is used. */
 export async function openAuthorities(parts: AuthorityParts): Promise<Authorities> {
-  const current = new Map<string, Authority>();
+  const current = new Map<string, GuardedAuthority>();
   const leaving = new Set<() => Promise<void>>();
   let used = parts.config.ca.backends;
 
@@ -60,13 +63,15 @@ export async function openAuthorities(parts: AuthorityParts): Promise<Authoritie
     leaving.add(close);
   }
 
-  for (const [name, authority] of await openAll(Object.keys(used), parts.config, parts)) current.set(name, authority);
+  const open = (names: readonly string[], config: Config): Promise<Map<string, GuardedAuthority>> =>
+    openAll(names, config, parts, (name) => fallbackOf(used[name]));
+  for (const [name, authority] of await open(Object.keys(used), parts.config)) current.set(name, authority);
 
   return {
     current,
     async prepare(config) {
       const { backends, signing } = config.ca;
-      const opened = await openAll(backendsToOpen(used, backends), config, parts);
+      const opened = await open(backendsToOpen(used, backends), config);
       return {
         opened,
         take() {
@@ -91,8 +96,8 @@ export async function openAuthorities(parts: AuthorityParts): Promise<Authoritie
 type Backends = Config['ca']['backends'];
 
 /**
- * The names whose backend is new or reached in another way. What the operator says of its anchors needs no other
- * connection; certificates and keys in files may have changed although their paths have not.
+ * The names whose backend is new or reached in another way. What the operator says of its anchors and its fallback
+ * needs no other connection, and must take effect while it is away; certificates and keys in files may have changed although their paths have not.
  */
 function backendsToOpen(used: Backends, wanted: Backends): string[] {
   return Object.keys(wanted).filter((name) => {
@@ -102,17 +107,31 @@ function backendsToOpen(used: Backends, wanted: Backends): string[] {
 }
 
 function connection(backend: BackendConfig | undefined): string {
-  return JSON.stringify({ ...backend, anchors: undefined, approvedAnchors: undefined });
+  return JSON.stringify({ ...backend, anchors: undefined, approvedAnchors: undefined, fallback: undefined });
 }
 
-async function openAll(names: readonly string[], config: Config, parts: AuthorityParts): Promise<Map<string, Authority>> {
-  const opened = new Map<string, Authority>();
+async function openAll(
+  names: readonly string[],
+  config: Config,
+  parts: AuthorityParts,
+  fallback: (name: string) => string | undefined,
+): Promise<Map<string, GuardedAuthority>> {
+  const opened = new Map<string, GuardedAuthority>();
   try {
     for (const name of names) {
       const backend = config.ca.backends[name];
       if (!backend) continue;
       const authority = await openAuthority(name, backend, parts);
-      opened.set(name, parts.before?.(authority) ?? authority);
+      opened.set(
+        name,
+        guarded(parts.before?.(authority) ?? authority, {
+          clock: parts.clock,
+          random: Math.random,
+          log: parts.log,
+          timeoutMs: config.ca.signing.timeout,
+          fallback: () => fallback(name),
+        }),
+      );
     }
   } catch (error) {
     await closeAll(opened.values());

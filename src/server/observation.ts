@@ -1,11 +1,13 @@
 import type { CallOutcome } from '../api/call.ts';
 import type { Clock } from '../base/clock.ts';
 import { SignetError } from '../base/errors.ts';
+import type { GuardedAuthority } from '../ca/resilience/guarded-authority.ts';
 import { failureReason } from '../identity/authentication-failure.ts';
 import type { Authenticator } from '../identity/authenticator.ts';
 import type { Caller } from '../identity/caller.ts';
 import type { CertificateEvent, InstanceView } from '../issuance/instance-entry.ts';
 import type { Issuer } from '../issuance/issuer.ts';
+import { isLate } from '../issuance/lateness.ts';
 import type { Deliveries } from '../ledger/delivery.ts';
 import type { Ledger } from '../ledger/ledger.ts';
 import type { Metrics } from '../observe/metrics.ts';
@@ -26,6 +28,7 @@ export interface Observation {
       observe(listener: (event: CertificateEvent) => void): () => void;
       list(): readonly InstanceView[];
     };
+    readonly authorities: () => Iterable<GuardedAuthority>;
     readonly waiting: () => number;
     readonly trustGeneration: () => number;
     readonly ready: () => boolean;
@@ -94,7 +97,7 @@ export function createObservation(metrics: Metrics, clock: Clock): Observation {
     call: metrics.requestDone,
     jwtSvidIssued: metrics.jwtSvidIssued,
 
-    watch({ ledger, certificates, waiting, trustGeneration, ready, jwtKeys }) {
+    watch({ ledger, certificates, authorities, waiting, trustGeneration, ready, jwtKeys }) {
       const held = new Set<string>();
       certificates.observe((event) => {
         if (event.kind === 'gone') held.delete(event.name);
@@ -114,6 +117,11 @@ export function createObservation(metrics: Metrics, clock: Clock): Observation {
             .flatMap(({ notAfter, subscribers }) => (notAfter !== undefined && subscribers > 0 ? [notAfter] : []));
           return ends.length === 0 ? undefined : (ends.reduce((a, b) => Math.min(a, b)) - clock.now()) / 1000;
         },
+        overdueRenewals() {
+          const now = clock.now();
+          return certificates.list().filter(({ subscribers, renewable }) => subscribers > 0 && renewable && isLate(renewable, now)).length;
+        },
+        circuits: () => [...authorities()].flatMap(({ name, guard }) => (guard ? [{ authority: name, state: guard.circuit() }] : [])),
         waiting,
         trustGeneration,
         ready,

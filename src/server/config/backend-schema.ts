@@ -1,6 +1,18 @@
 import { z } from 'zod';
 import { builtinSettings } from '../../ca/builtin/settings.ts';
 import { filesSettings } from '../../ca/files/settings.ts';
+import { name } from '../../config/fields.ts';
+
+/** What each kind of backend has that may be away. */
+const mayBeAway = {
+  fallback: name()
+    .optional()
+    .describe('A name of `ca.backends`: the backend that signs in its stead while it is away. The roots of both are trusted all the time.'),
+};
 
 /** One CA that can sign. Each kind's settings are in its own folder under src/ca. */
-export const backend = z.discriminatedUnion('type', [builtinSettings, filesSettings]);
+export const backend = z.discriminatedUnion('type', [builtinSettings, filesSettings.extend(mayBeAway)]);
+
+export function fallbackOf(settings: z.output<typeof backend> | undefined): string | undefined {
+  return settings && 'fallback' in settings ? settings.fallback : undefined;
+}

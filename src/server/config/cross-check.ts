@@ -7,6 +7,7 @@ import { longestSocketPath } from '../../base/unix-socket.ts';
 import { isLoopback, isWildcard, splitAddress } from '../../config/address.ts';
 import type { Finding } from '../../config/problems.ts';
 import { hintsAhead } from '../../trust/jwt-keys.ts';
+import { fallbackOf } from './backend-schema.ts';
 import type { Config } from './schema.ts';
 import { issuerSettings } from './settings.ts';
 import { suggest } from '../../config/suggest.ts';
@@ -140,7 +141,29 @@ function backends(config: Config): Finding[] {
   if (Object.values(config.ca.backends).filter(({ type }) => type === 'builtin').length > 1) {
     findings.push({ path: ['ca', 'backends'], message: 'only one backend may be builtin' });
   }
-  return findings;
+  return [...findings, ...fallbacks(config.ca.backends)];
+}
+
+function fallbacks(backends: Config['ca']['backends']): Finding[] {
+  const names = Object.keys(backends);
+  return Object.entries(backends).flatMap(([name, settings]) => {
+    const fallback = fallbackOf(settings);
+    if (fallback === undefined) return [];
+    const path = ['ca', 'backends', name, 'fallback'] as const;
+    const unknown = missing(path, fallback, names, 'backend');
+    if (unknown.length > 0) return unknown;
+    const way = [name];
+    for (let next: string | undefined = fallback; next !== undefined; next = fallbackOf(backends[next])) {
+      way.push(next);
+      if (next === name) {
+        const hint = 'leave out the last one: when all are away there is nobody left to ask';
+        return [{ path, message: `leads back to itself: ${way.join(' -> ')}`, hint }];
+      }
+      // A circle further on is told where it is.
+      if (way.indexOf(next) < way.length - 1) return [];
+    }
+    return [];
+  });
 }
 
 function keyEncryption(config: Config, dev: boolean): Finding[] {
