@@ -115,8 +115,8 @@ export function createInstanceWork(deps: {
     entry.held = made.held;
     entry.absent = false;
     const { issued } = made.held;
-    const { serial, spiffeId, instance, notAfter } = issued.record;
-    log.info({ spiffeId, instance, serial, notAfter, keyMode: entry.mode }, 'certificate issued');
+    const { serial, spiffeId, instance, authority, notAfter } = issued.record;
+    log.info({ spiffeId, instance, serial, authority, notAfter, keyMode: entry.mode }, 'certificate issued');
     if (made.ageing !== undefined) {
       log.warn({ spiffeId, instance, keyEnds: made.ageing }, 'the bound key nears its greatest age: make a new key and bind it');
       emit(entry, { kind: 'key-ageing', keyEnds: made.ageing });

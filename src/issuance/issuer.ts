@@ -1,7 +1,7 @@
 import type { Random } from '../base/clock.ts';
 import { formatDuration } from '../base/duration.ts';
 import { SignetError } from '../base/errors.ts';
-import type { Authority, SigningRequest } from '../ca/authority.ts';
+import type { SigningRequest } from '../ca/authority.ts';
 import type { GuardedAuthority } from '../ca/resilience/guarded-authority.ts';
 import { bearerKey } from '../identity/caller.ts';
 import type { Bearer, Caller } from '../identity/caller.ts';

@@ -205,7 +205,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   observation.watch({
     ledger,
     certificates,
-    authorities: () => authorities.values(),
+    authorities: () => authorities.current.values(),
     waiting: () => gate.waiting,
     trustGeneration: () => trust.current().generation,
     ready: () => readiness().ready,

@@ -18,6 +18,8 @@ export interface FakeAuthority extends Authority {
   readonly requests: SigningRequest[];
   /** `hang` never settles and ignores its signal: the worst that a backend can do. */
   conduct: 'good' | 'hang' | 'fail' | 'throw';
+  /** Runs before each signature, and may throw: how it is slow, or throttles. */
+  before: (() => void | Promise<void>) | undefined;
   /** Changes what is returned. */
   tamper: ((signed: SignedChain, request: SigningRequest) => SignedChain | Promise<SignedChain>) | undefined;
 }
@@ -61,12 +63,14 @@ export async function fakeAuthority(options: {
     issuing,
     requests: [],
     conduct: 'good',
+    before: undefined,
     tamper: undefined,
     async sign(request) {
       authority.requests.push(request);
       if (authority.conduct === 'hang') await new Promise<never>(() => undefined);
       if (authority.conduct === 'fail') throw new SignetError('AUTHORITY_UNAVAILABLE', 'the CA is away');
       if (authority.conduct === 'throw') throw new Error('ECONNRESET 10.0.0.7');
+      await authority.before?.();
       await turn();
       const leaf = await leaves.issue(request);
       const signed: SignedChain = { certificates: [leaf, certificate], issuerKeyId: leaves.keyId };

@@ -1,5 +1,8 @@
 import type { Random } from '../../src/base/clock.ts';
-import { createDeadlineHeap } from '../../src/base/deadline-heap.ts';
+import { createDeadlineHeap, reached } from '../../src/base/deadline-heap.ts';
+import type { Authority } from '../../src/ca/authority.ts';
+import { guarded } from '../../src/ca/resilience/guarded-authority.ts';
+import type { GuardedAuthority } from '../../src/ca/resilience/guarded-authority.ts';
 import type { DeadlineHeap } from '../../src/base/deadline-heap.ts';
 import type { Caller } from '../../src/identity/caller.ts';
 import { createBindings } from '../../src/issuance/bindings.ts';
@@ -39,6 +42,7 @@ export interface IssuingWorld extends AsyncDisposable {
   readonly authority: FakeAuthority;
   /** A second backend, which signs for the accounts `other-*`. */
   readonly otherAuthority: FakeAuthority;
+  readonly authorities: ReadonlyMap<string, GuardedAuthority>;
   readonly trust: TrustBundle;
   readonly policy: Policy;
   readonly denied: Set<string>;
@@ -65,6 +69,8 @@ export interface WorldOptions {
   readonly certificateLimits?: Partial<InstanceCertificatesLimits>;
   readonly bindingsLimits?: Partial<BindingsLimits>;
   readonly idleGraceMs?: number;
+  /** Guards before both backends, as the server has them; `fallback`: each is the other's. */
+  readonly guards?: { readonly fallback?: boolean; readonly timeoutMs?: number };
   /** Sees each record before the store does. */
   readonly onRecord?: (serial: string) => void | Promise<void>;
 }
@@ -113,6 +119,21 @@ export async function issuingWorld(options: WorldOptions = {}): Promise<IssuingW
     },
     audit: (entry) => store.audit.append([entry]),
   };
+  const heap = createDeadlineHeap(clock, (error) => {
+    log.error({ err: error }, 'a deadline failed');
+  });
+  const guard = (inner: Authority, fallback: string | undefined): GuardedAuthority => {
+    if (!options.guards) return inner;
+    const pause = async (ms: number, signal: AbortSignal): Promise<void> => {
+      await reached(heap, clock.now() + ms, signal);
+      signal.throwIfAborted();
+    };
+    return guarded(inner, { clock, random, log, timeoutMs: options.guards.timeoutMs ?? 10_000, fallback: () => fallback, pause });
+  };
+  const authorities = new Map([
+    ['fake', guard(authority, options.guards?.fallback ? 'other' : undefined)],
+    ['other', guard(otherAuthority, options.guards?.fallback ? 'fake' : undefined)],
+  ]);
   const turnedAway: TurnedAway[] = [];
   const gate = createIssuanceGate({
     random,
@@ -123,10 +144,7 @@ export async function issuingWorld(options: WorldOptions = {}): Promise<IssuingW
   });
   const issuer = createIssuer({
     policy,
-    authorities: new Map([
-      ['fake', authority],
-      ['other', otherAuthority],
-    ]),
+    authorities,
     anchors: () => trust.current(),
     recorder,
     gate,
@@ -148,9 +166,6 @@ export async function issuingWorld(options: WorldOptions = {}): Promise<IssuingW
     limits: options.bindingsLimits ?? {},
   });
   const certificates = createInstanceCertificates({ issuer, bindings, policy, clock, log, limits: options.certificateLimits ?? {} });
-  const heap = createDeadlineHeap(clock, (error) => {
-    log.error({ err: error }, 'a deadline failed');
-  });
   const renewer = createRenewer({
     heap,
     clock,
@@ -165,6 +180,7 @@ export async function issuingWorld(options: WorldOptions = {}): Promise<IssuingW
     store,
     authority,
     otherAuthority,
+    authorities,
     trust,
     policy,
     denied,
