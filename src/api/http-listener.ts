@@ -15,7 +15,7 @@ export interface HttpListenerOptions {
   readonly port: number;
   readonly log: Log;
   readonly metrics: () => Promise<{ readonly contentType: string; readonly text: string }>;
-  /** Ready means: can sign. `detail` says why not. */
+  /** Ready means: can sign. `detail` says why not, or what is amiss all the same. */
   readonly readiness: () => { readonly ready: boolean; readonly detail: string };
   /** Public documents, by path. What can't be made now is a 503. */
   readonly pages?: ReadonlyMap<string, () => Promise<Page>>;
@@ -97,7 +97,8 @@ async function answer(request: IncomingMessage, options: HttpListenerOptions): P
       return { status: 200, type: plain, body: 'ok\n' };
     case '/readyz': {
       const { ready, detail } = options.readiness();
-      return ready ? { status: 200, type: plain, body: 'ready\n' } : { status: 503, type: plain, body: `not ready: ${detail}\n` };
+      if (!ready) return { status: 503, type: plain, body: `not ready: ${detail}\n` };
+      return { status: 200, type: plain, body: detail === '' ? 'ready\n' : `ready: ${detail}\n` };
     }
     case '/metrics': {
       const { contentType, text } = await options.metrics();

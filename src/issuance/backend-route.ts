@@ -19,9 +19,7 @@ export function chooseBackend(authorities: ReadonlyMap<string, GuardedAuthority>
   // The common case: one that signs in this process is never away.
   if (authorities.get(first)?.guard === undefined && !wish.tried.has(first)) return first;
   let refused: SignetError | undefined;
-  const seen = new Set<string>();
-  for (let name: string | undefined = first; name !== undefined && !seen.has(name); name = authorities.get(name)?.fallback) {
-    seen.add(name);
+  for (const name of wish.fallback ? withFallbacks(authorities, first) : [first]) {
     const refusal = authorities.get(name)?.guard?.refusal();
     if (refusal) {
       // Throttling alone moves nobody: a flood at the first would become one at the second.
@@ -30,7 +28,14 @@ export function chooseBackend(authorities: ReadonlyMap<string, GuardedAuthority>
     } else if (!wish.tried.has(name)) {
       return name;
     }
-    if (!wish.fallback) break;
   }
   return refused ?? new SignetError('AUTHORITY_UNAVAILABLE', `CA backend ${first} is away, and so is whoever could sign in its stead`);
+}
+
+/** A backend and those that sign in its stead, in that order. */
+export function withFallbacks(authorities: ReadonlyMap<string, Pick<GuardedAuthority, 'fallback'>>, first: string): string[] {
+  const names = new Set<string>();
+  for (let name: string | undefined = first; name !== undefined && !names.has(name); name = authorities.get(name)?.fallback)
+    names.add(name);
+  return [...names];
 }

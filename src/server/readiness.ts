@@ -4,7 +4,7 @@ import type { Issuer } from '../issuance/issuer.ts';
 
 export interface Readiness {
   readonly ready: boolean;
-  /** Why not, for the operator. */
+  /** For the operator: why not, or who signs in whose stead. */
   readonly detail: string;
 }
 
@@ -15,7 +15,8 @@ export interface Readiness {
 export function createReadiness(
   issuer: Pick<Issuer, 'readiness'>,
   askAuthorities: () => Promise<readonly AuthorityStatus[]>,
-  defaultAuthority: () => string,
+  /** The names of the default CA backend and of those that sign in its stead, in that order. */
+  defaultAuthorities: () => readonly string[],
 ): () => Readiness {
   let last: readonly AuthorityStatus[] = [];
   const look = (): void => {
@@ -31,8 +32,12 @@ export function createReadiness(
     look();
     const own = issuer.readiness();
     if (!own.ready) return own;
-    const broken = last.find(({ name, canSign }) => name === defaultAuthority() && !canSign);
-    return broken ? { ready: false, detail: `CA backend ${broken.name}: ${broken.detail}` } : { ready: true, detail: '' };
+    const statuses = defaultAuthorities().flatMap((wanted) => last.find(({ name }) => name === wanted) ?? []);
+    const broken = statuses[0];
+    if (!broken || broken.canSign) return { ready: true, detail: '' };
+    const detail = `CA backend ${broken.name}: ${broken.detail}`;
+    const instead = statuses.find(({ canSign }) => canSign);
+    return instead ? { ready: true, detail: `${detail}; ${instead.name} signs in its stead` } : { ready: false, detail };
   };
 }
 

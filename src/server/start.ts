@@ -12,6 +12,7 @@ import type { Log } from '../base/log.ts';
 import { packageVersion } from '../base/package-version.ts';
 import type { Authority } from '../ca/authority.ts';
 import { openControlPlaneCa } from '../ca/control-plane.ts';
+import { withFallbacks } from '../issuance/backend-route.ts';
 import { createBindings } from '../issuance/bindings.ts';
 import { createInstanceCertificates } from '../issuance/instance-certificates.ts';
 import { createIssuanceGate } from '../issuance/issuance-gate.ts';
@@ -201,7 +202,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   const shell: CallShell = { log, timeoutMs: config.limits.requestTimeout, observe: observation.call };
   const reload = createReload({ config, authorities, trust: trusted, policy, log });
   const askAuthorities = createAuthorityHealth(trusted.asked, clock);
-  const readiness = createReadiness(issuer, askAuthorities, () => reload.config().ca.default);
+  const readiness = createReadiness(issuer, askAuthorities, () => withFallbacks(authorities.current, reload.config().ca.default));
   observation.watch({
     ledger,
     certificates,

@@ -13,18 +13,32 @@ export type AuthorityState = 'works' | 'slow' | 'hangs' | 'fails';
 /** What a slow one takes for a signature. */
 const slowMs = 100;
 
-let state: AuthorityState = 'works';
-process.on('message', (next: AuthorityState) => {
-  state = next;
-  process.send?.(next);
+/** What the CA backend of this name does from now on; all of them, if none is named. */
+export interface AuthorityOrder {
+  readonly state: AuthorityState;
+  readonly name?: string | undefined;
+}
+
+let all: AuthorityState = 'works';
+const byName = new Map<string, AuthorityState>();
+process.on('message', ({ state, name }: AuthorityOrder) => {
+  if (name === undefined) {
+    all = state;
+    byName.clear();
+  } else {
+    byName.set(name, state);
+  }
+  process.send?.(state);
 });
 
 function unreliable(authority: Authority): Authority {
+  const now = (): AuthorityState => byName.get(authority.name) ?? all;
   return {
     ...authority,
     // It may hang, so that it is no longer one that signs within this turn of the loop.
     capabilities: { ...authority.capabilities, builtHere: false },
     async sign(request, signal): Promise<SignedChain> {
+      const state = now();
       if (state === 'fails') throw new SignetError('AUTHORITY_UNAVAILABLE', 'the CA is away');
       if (state === 'slow') await sleep(slowMs);
       if (state === 'hangs') {

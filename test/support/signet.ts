@@ -8,7 +8,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { openAdminClient, type AdminClient } from '../../src/cli/admin-client.ts';
 import { openDataFolderIssuer } from '../../src/cli/dev-issuer-file.ts';
 import { Hopeless } from './eventually.ts';
-import type { AuthorityState } from './outage-server.ts';
+import type { AuthorityOrder, AuthorityState } from './outage-server.ts';
 import { endChild, keepTrack, runProgram, type Ran } from './process.ts';
 
 const bin = fileURLToPath(new URL('../../bin/signet.js', import.meta.url));
@@ -36,8 +36,8 @@ export interface RunningSignet extends AsyncDisposable {
   readonly data: string;
   readonly grpcPort: number;
   log(): Promise<string>;
-  /** What its CA does from now on; only with `outagesWith`. */
-  authority(state: AuthorityState): Promise<void>;
+  /** What its CA does from now on, or the one of its backends that is named; only with `outagesWith`. */
+  authority(state: AuthorityState, name?: string): Promise<void>;
   /** Resolves once the process is gone. */
   kill(signal: NodeJS.Signals): Promise<void>;
   /** A new process on the same folder and the same ports; this one must be gone. */
@@ -79,9 +79,10 @@ export async function startSignet(options: SignetOptions): Promise<RunningSignet
     data,
     log,
     grpcPort: Number(ready.grpc.split(':').at(-1)),
-    async authority(state) {
+    async authority(state, name) {
       const told = once(child, 'message');
-      child.send(state);
+      const order: AuthorityOrder = { state, name };
+      child.send(order);
       await told;
     },
     kill: async (signal) => endChild(child, signal, 30_000),

@@ -235,6 +235,26 @@ describe('each kind of mistake', () => {
         says: /ca\.backends\.main\.root: there is no such setting/,
       },
       {
+        what: 'a fallback that is nobody',
+        text: `${production}  backends: {main: {type: files, root: r, key: k, fallback: sparee}, spare: {type: builtin}}\n  default: main\n`,
+        says: /ca\.backends\.main\.fallback: there is no backend of that name \(did you mean "spare"\?\)$/,
+      },
+      {
+        what: 'a fallback that is itself',
+        text: `${production}  backends: {main: {type: files, root: r, key: k, fallback: main}}\n`,
+        says: /ca\.backends\.main\.fallback: leads back to itself: main -> main \(leave out the last one/,
+      },
+      {
+        what: 'a circle of fallbacks',
+        text: `${production}  backends: {a: {type: files, root: r, key: k, fallback: b}, b: {type: files, root: r, key: k, fallback: c}, c: {type: files, root: r, key: k, fallback: b}}\n  default: a\n`,
+        says: /ca\.backends\.b\.fallback: leads back to itself: b -> c -> b/,
+      },
+      {
+        what: 'a fallback of one that is never away',
+        text: `${production}  backends: {main: {type: builtin, fallback: other}, other: {type: files, root: r, key: k}}\n  default: main\n`,
+        says: /ca\.backends\.main\.fallback: there is no such setting/,
+      },
+      {
         what: 'a wrong choice',
         text: `${production}log: {level: inof}\n`,
         says: /^signet\.yaml:15:14: log\.level: must be one of debug, info, warn, error \(did you mean "info"\?\)$/,

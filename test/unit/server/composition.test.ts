@@ -129,7 +129,7 @@ describe('readiness', () => {
     const readiness = createReadiness(
       { readiness: () => issuer },
       () => (fails ? Promise.reject(new Error('no')) : Promise.resolve(statuses)),
-      () => 'main',
+      () => ['main'],
     );
     await settle();
     assert.equal(readiness().ready, true);
