@@ -1,5 +1,5 @@
-import { SignetError } from '../base/errors.ts';
-import { readSmallFile } from '../base/small-file.ts';
+import { SignetError } from './errors.ts';
+import { readSmallFile } from './small-file.ts';
 
 const largestToken = 16 * 1024;
 
