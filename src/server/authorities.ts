@@ -152,6 +152,10 @@ async function openAuthority(name: string, backend: BackendConfig, parts: Author
         ...(passphrase === undefined ? {} : { passphrase }),
       });
     }
+    case 'vault': {
+      const { openVaultAuthority } = await import('../ca/vault/vault-authority.ts');
+      return openVaultAuthority({ name, trustDomain, settings: backend, clock, log });
+    }
   }
 }
 
