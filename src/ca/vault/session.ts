@@ -98,19 +98,23 @@ export function createVaultSession({ label, connection, clock, log, random = Mat
 
   async function follow(held: Lease, first: 'renew' | 'login', at: number, signal: AbortSignal): Promise<void> {
     let what = first;
+    const isOver = (): boolean => signal.aborted;
     for (let failures = 0, next = at; ; failures++) {
       await reached(heap, next, signal);
-      if (signal.aborted) return;
+      if (isOver()) return;
       try {
         if (what === 'login') await token(held);
         else take({ ...(await renew(held.token, transport, deadlineSignal(loginMs, signal))), fullMs: held.fullMs });
         return;
       } catch (thrown) {
         // A call may have had it replaced in the meantime.
-        if (signal.aborted) return;
+        if (isOver()) return;
         const error = SignetError.from(thrown);
         const left = leaseEnd(held) - clock.now();
-        log.warn({ err: error, leftMs: Math.max(0, left) }, `${label}: the token could not be ${what === 'renew' ? 'renewed' : 'replaced'}`);
+        log.warn(
+          { err: error, leftMs: Math.max(0, left) },
+          `${label}: the token could not be ${what === 'renew' ? 'renewed' : 'replaced'}`,
+        );
         // Vault has said no to this token, or it will be over soon: another one, then.
         if (what === 'renew' && (error.code === 'AUTHORITY_REFUSED' || left < held.ttlMs / 6)) what = 'login';
         next = clock.now() + backoffMs(failures, retry, random);

@@ -23,8 +23,7 @@ function addressProblem(text: string): string | undefined {
   return undefined;
 }
 
-const mount = (usual: string) =>
-  apiPath().prefault(usual).describe('Where this login method is mounted, below `auth/`.');
+const mount = (usual: string) => apiPath().prefault(usual).describe('Where this login method is mounted, below `auth/`.');
 
 const serviceAccountToken = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 

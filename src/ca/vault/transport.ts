@@ -53,7 +53,7 @@ export function createTransport({ label, connection, clock }: TransportOptions):
   let loaded: readonly (Buffer | undefined)[] = [];
 
   async function load(signal: AbortSignal): Promise<Agent> {
-    const read = await abortable(Promise.all(files.map((file) => (file === undefined ? undefined : readNamed(label, file)))), signal);
+    const read = await abortable(Promise.all(files.map(async (file) => (file === undefined ? undefined : readNamed(label, file)))), signal);
     if (agent && read.every((content, i) => content === loaded[i] || (content && loaded[i]?.equals(content) === true))) return agent;
     const [ca, cert, key] = read;
     const before = agent;
@@ -70,9 +70,16 @@ export function createTransport({ label, connection, clock }: TransportOptions):
     return agent;
   }
 
-  async function exchange(request: VaultRequest, signal: AbortSignal): Promise<{ status: number; text: string; again: string | undefined }> {
+  async function exchange(
+    request: VaultRequest,
+    signal: AbortSignal,
+  ): Promise<{ status: number; text: string; again: string | undefined }> {
     const { method, path, body, token } = request;
-    const { statusCode, headers, body: answer } = await send(`${address}/v1/${path}`, {
+    const {
+      statusCode,
+      headers,
+      body: answer,
+    } = await send(`${address}/v1/${path}`, {
       dispatcher: agent ?? (await load(signal)),
       method,
       headers: {
@@ -104,7 +111,12 @@ export function createTransport({ label, connection, clock }: TransportOptions):
       if (status < 200 || status >= 300) {
         const secrets = [...(request.secrets ?? []), ...(request.token === undefined ? [] : [request.token])];
         const reasons = refusalSchema.safeParse(parseJson(text)).data?.errors ?? [];
-        throw vaultFault(label, `${request.method} ${request.path}`, { status, reasons, retryAfterMs: retryAfter(again, clock.now()) }, secrets);
+        throw vaultFault(
+          label,
+          `${request.method} ${request.path}`,
+          { status, reasons, retryAfterMs: retryAfter(again, clock.now()) },
+          secrets,
+        );
       }
       const parsed = schema.safeParse(text === '' ? {} : parseJson(text));
       if (parsed.success) return parsed.data;

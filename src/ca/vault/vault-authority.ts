@@ -75,15 +75,16 @@ export async function openVaultAuthority(options: VaultAuthorityOptions): Promis
 
   async function keepLooking(): Promise<void> {
     let isLost = state === undefined;
+    const isOver = (): boolean => closed.signal.aborted;
     for (;;) {
       await reached(heap, clock.now() + pollMs * (0.9 + random() * 0.2), closed.signal);
-      if (closed.signal.aborted) return;
+      if (isOver()) return;
       try {
         await look(deadlineSignal(lookMs, closed.signal));
         if (isLost) log.info({ authority: name }, `${label}: answers again`);
         isLost = false;
       } catch (error) {
-        if (closed.signal.aborted) return;
+        if (isOver()) return;
         if (!isLost) log.warn({ authority: name, err: error }, `${label}: its issuer can't be looked up; the last one known stays`);
         isLost = true;
       }
@@ -104,15 +105,24 @@ export async function openVaultAuthority(options: VaultAuthorityOptions): Promis
     // Seconds without a fraction: the form that Vault reads.
     const not_after = new Date(end).toISOString().replace('.000Z', 'Z');
     try {
-      const request = { method: 'POST', path: `${mount}/issuer/${active.id}/${path}`, body: { ...body, not_after, format: 'pem' } } as const;
+      const request = {
+        method: 'POST',
+        path: `${mount}/issuer/${active.id}/${path}`,
+        body: { ...body, not_after, format: 'pem' },
+      } as const;
       const { data } = await session.call(request, signed, signal);
       return { certificate: firstOf(label, data.certificate), issuer: active };
     } catch (error) {
-      if (!next || !rules.mayTrust(next.issuer.root) || !(error instanceof SignetError) || error.code !== 'AUTHORITY_MISCONFIGURED') throw error;
+      if (!next || !rules.mayTrust(next.issuer.root) || !(error instanceof SignetError) || error.code !== 'AUTHORITY_MISCONFIGURED')
+        throw error;
       enter({ active: next.issuer });
-      throw new SignetError('AUTHORITY_UNAVAILABLE', `${label}: its issuer ${active.subject} is gone; the next try is under its successor`, {
-        cause: error,
-      });
+      throw new SignetError(
+        'AUTHORITY_UNAVAILABLE',
+        `${label}: its issuer ${active.subject} is gone; the next try is under its successor`,
+        {
+          cause: error,
+        },
+      );
     }
   }
 
@@ -123,7 +133,7 @@ export async function openVaultAuthority(options: VaultAuthorityOptions): Promis
     capabilities: { builtHere: false, exactLife: false },
     async sign({ csr, notAfter, spiffeId }, signal): Promise<SignedChain> {
       if (role === undefined) throw new SignetError('AUTHORITY_MISCONFIGURED', `${label}: it has no role to sign certificates by`);
-      // A role with use_csr_sans takes the name from the request, one without from here; either judges it.
+      // The request may be a workload's own, with other names or none: the role's use_csr_sans is off, and the name is ours.
       const body = { csr: pemEncode('CERTIFICATE REQUEST', csr()), uri_sans: spiffeId, exclude_cn_from_sans: true };
       const { certificate, issuer } = await signBelow(`sign/${role}`, notAfter, body, signal);
       return { certificates: [certificate, ...issuer.intermediates], issuerKeyId: issuer.keyId };
@@ -149,7 +159,10 @@ export async function openVaultAuthority(options: VaultAuthorityOptions): Promis
       try {
         const { active } = await look(signal);
         const canSign = clock.now() < active.end;
-        return { canSign, detail: `${active.subject} at ${mount}/ ${canSign ? 'is good until' : 'ended at'} ${new Date(active.end).toISOString()}` };
+        return {
+          canSign,
+          detail: `${active.subject} at ${mount}/ ${canSign ? 'is good until' : 'ended at'} ${new Date(active.end).toISOString()}`,
+        };
       } catch (error) {
         return { canSign: false, detail: SignetError.from(error).message };
       }

@@ -21,7 +21,7 @@ export const signingRole = {
   allow_localhost: false,
   require_cn: false,
   use_csr_common_name: false,
-  use_csr_sans: true,
+  use_csr_sans: false,
   key_type: 'any',
   key_usage: ['DigitalSignature'],
   server_flag: true,

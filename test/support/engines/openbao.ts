@@ -3,14 +3,14 @@ import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { globSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Agent, request } from 'undici';
 import { z } from 'zod';
 import { eventually } from '../eventually.ts';
 import { freePort } from '../ports.ts';
 import { endChild, keepTrack } from '../process.ts';
 import { tempFolder } from '../temp.ts';
-import { cached, installPython } from '../test-cache.ts';
+import { cached, installPython, runOrFail } from '../test-cache.ts';
 import { testPki } from '../test-pki.ts';
 
 export const openBaoVersion = '2.7.2';
@@ -64,7 +64,9 @@ export async function startOpenBao(): Promise<OpenBao> {
     JSON.stringify({
       storage: { raft: { path: folder.file('data'), node_id: 'one', performance_multiplier: 1 } },
       seal: { static: { current_key_id: 'one', current_key: randomBytes(32).toString('base64') } },
-      listener: { tcp: { address: `127.0.0.1:${String(port)}`, tls_cert_file: folder.file('tls.pem'), tls_key_file: folder.file('tls.key') } },
+      listener: {
+        tcp: { address: `127.0.0.1:${String(port)}`, tls_cert_file: folder.file('tls.pem'), tls_key_file: folder.file('tls.key') },
+      },
       api_addr: address,
       cluster_addr: `https://127.0.0.1:${String(clusterPort)}`,
     }),
@@ -146,4 +148,18 @@ export async function startOpenBao(): Promise<OpenBao> {
     await folder[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Runs what a page tells people to type, with the real `bao`, in a folder. */
+export async function typeForBao(bao: OpenBao, commands: string, cwd: string): Promise<void> {
+  const bin = dirname(await openBaoProgram());
+  const env = {
+    ...process.env,
+    PATH: `${bin}:${process.env['PATH'] ?? ''}`,
+    HOME: cwd,
+    BAO_ADDR: bao.address,
+    BAO_CACERT: bao.caFile,
+    BAO_TOKEN: bao.rootToken,
+  };
+  await runOrFail('sh', ['-eu', '-c', `cd "${cwd}"\n${commands}`], { env });
 }
