@@ -1,61 +1,35 @@
-import { writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { systemClock } from '../../src/base/clock.ts';
-import { openVaultAuthority } from '../../src/ca/vault/vault-authority.ts';
-import { vaultSettings } from '../../src/ca/vault/settings.ts';
-import { parseTrustDomain } from '../../src/spiffe/id.ts';
 import { authoritySuite } from '../support/authority-suite.ts';
 import { baoAppRole, baoPki } from '../support/engines/openbao-pki.ts';
-import { openBaoVersion, startOpenBao } from '../support/engines/openbao.ts';
-import { silentLog } from '../support/silent-log.ts';
-import { tempFolder } from '../support/temp.ts';
+import { openBaoVersion } from '../support/engines/openbao.ts';
+import { signingPolicy, vaultTrustDomain, vaultWorld } from '../support/vault-world.ts';
 
-const trustDomain = parseTrustDomain('example.org');
-const policy = `
-path "pki/issuer/+/sign/signet" { capabilities = ["update"] }
-path "pki/issuer/default" { capabilities = ["read"] }
-# Allowed, but there is no such role: else Vault would say no before it looks.
+// Allowed, but there is no such role: else Vault would say no before it looks.
+const policy = `${signingPolicy}
 path "pki/issuer/+/sign/none-such" { capabilities = ["update"] }
 `;
 
 authoritySuite({
   name: 'vault',
   engine: `OpenBao ${openBaoVersion}`,
-  trustDomain,
+  trustDomain: vaultTrustDomain,
   intermediates: 1,
   async make() {
-    const bao = await startOpenBao();
-    const folder = await tempFolder();
-    const pki = await baoPki(bao, { trustDomain });
+    const world = await vaultWorld();
+    const { bao } = world;
+    const pki = await baoPki(bao, { trustDomain: vaultTrustDomain });
     // Renewed at 4 s, replaced at 10 s: the suite outlives both.
     const { roleId, secretId } = await baoAppRole(bao, { policy, settings: { token_ttl: '4s', token_max_ttl: '10s' } });
-    await writeFile(folder.file('role-id'), roleId);
-    await writeFile(folder.file('secret-id'), secretId);
-    await writeFile(folder.file('wrong-id'), '11111111-1111-4111-8111-111111111111');
-
-    const open = (over: object = {}, secretIdFile = 'secret-id') =>
-      openVaultAuthority({
-        name: 'vault',
-        trustDomain,
-        clock: systemClock,
-        log: silentLog,
-        settings: vaultSettings.parse({
-          type: 'vault',
-          address: bao.address,
-          caFile: bao.caFile,
-          login: { type: 'approle', roleIdFile: folder.file('role-id'), secretIdFile: folder.file(secretIdFile) },
-          role: 'signet',
-          poll: '1s',
-          settle: '2s',
-          ...over,
-        }),
-      });
+    const roleIdFile = await world.put('role-id', roleId);
+    const secretIdFile = await world.put('secret-id', secretId);
+    const wrongIdFile = await world.put('wrong-id', '11111111-1111-4111-8111-111111111111');
+    const login = { type: 'approle', roleIdFile, secretIdFile };
     return {
-      open,
+      open: () => world.open({ login }),
       faults: {
         outage: bao,
-        openRefused: () => open({}, 'wrong-id'),
-        openMisconfigured: () => open({ role: 'none-such' }),
+        openRefused: () => world.open({ login: { ...login, secretIdFile: wrongIdFile } }),
+        openMisconfigured: () => world.open({ login, role: 'none-such' }),
         async throttle() {
           await bao.api('POST', 'sys/quotas/rate-limit/signing', { path: `${pki.mount}/`, rate: 5, interval: '1s' });
           return async () => {
@@ -65,10 +39,7 @@ authoritySuite({
         rotate: pki.rotate,
         outliveCredential: () => sleep(12_000),
       },
-      async dispose() {
-        await bao[Symbol.asyncDispose]();
-        await folder[Symbol.asyncDispose]();
-      },
+      dispose: () => world[Symbol.asyncDispose](),
     };
   },
 });
