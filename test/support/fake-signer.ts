@@ -18,6 +18,8 @@ export interface FakeCustodian {
   open(): Signer;
   /** What each signature ends with from now on. */
   fails: ErrorCode | undefined;
+  /** How long each signature takes from now on. */
+  delayMs: number;
 }
 
 export function fakeCustodian(kind: SignerKeyKind = 'ec-p256', delayMs = 0): FakeCustodian {
@@ -27,6 +29,7 @@ export function fakeCustodian(kind: SignerKeyKind = 'ec-p256', delayMs = 0): Fak
   const local = localSigner(privateKey);
   const custodian: FakeCustodian = {
     fails: undefined,
+    delayMs,
     open: () => ({
       type: 'fake',
       location: `a key of this process (${kind})`,
@@ -34,9 +37,9 @@ export function fakeCustodian(kind: SignerKeyKind = 'ec-p256', delayMs = 0): Fak
       algorithm: local.algorithm,
       async sign(tbs, signal) {
         if (signal.aborted) throw SignetError.from(signal.reason);
-        if (delayMs > 0) {
-          await sleep(delayMs, undefined, { signal }).catch((error: unknown) => {
-            throw SignetError.from(error);
+        if (custodian.delayMs > 0) {
+          await sleep(custodian.delayMs, undefined, { signal }).catch(() => {
+            throw SignetError.from(signal.reason);
           });
         }
         if (custodian.fails) throw new SignetError(custodian.fails, 'as this test wants it');

@@ -1,0 +1,6 @@
+import { z } from 'zod';
+import { pkcs11Settings } from './pkcs11/settings.ts';
+
+/** Where a CA key is that is not in a file: `signer` of a backend, and of `signet ca`. Each kind's settings are in its own folder. */
+export const signerSettings = z.discriminatedUnion('type', [pkcs11Settings]);
+export type SignerSettings = z.output<typeof signerSettings>;
