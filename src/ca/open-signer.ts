@@ -10,9 +10,10 @@ interface Keeper {
 /** A custodian's code, and its vendor's, is loaded only if it is used. */
 async function keeperOf(settings: SignerSettings): Promise<Keeper> {
   switch (settings.type) {
-    // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- one kind alone, so far
     case 'pkcs11':
       return keeper((await import('./pkcs11/pkcs11-custodian.ts')).pkcs11, settings);
+    case 'transit':
+      return keeper((await import('./vault-transit/transit-custodian.ts')).transit, settings);
   }
 }
 

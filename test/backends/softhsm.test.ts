@@ -164,7 +164,7 @@ describe('a PKCS#11 module', () => {
   it('takes the PIN from the environment, and shows its process none of our own variables', async () => {
     await using hsm = await startSoftHsm();
     const { settings } = await withKey(hsm);
-    const { pinFile, ...rest } = settings;
+    const { pinFile, ...rest } = pkcs11Settings.parse(settings);
     assert.notEqual(pinFile, undefined);
     const byEnvironment = pkcs11Settings.parse({ ...rest, pinEnvironment: 'SIGNET_TEST_PIN' });
     const signer = await openSigner(byEnvironment, { ...partsOf(hsm), env: { ...hsm.env, SIGNET_TEST_PIN: hsm.pin } }, never);

@@ -9,8 +9,8 @@ function pathProblem(text: string): string | undefined {
   return text.split('/').some((part) => part === '.' || part === '..') ? 'must not have "." or ".." as a part' : undefined;
 }
 
-const apiPath = () => judged(pathProblem);
-const apiName = () => z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/, 'must be 1 to 128 of A-Z, a-z, 0-9, ".", "_", "-"');
+export const apiPath = () => judged(pathProblem);
+export const apiName = () => z.string().regex(/^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$/, 'must be 1 to 128 of A-Z, a-z, 0-9, ".", "_", "-"');
 
 function addressProblem(text: string): string | undefined {
   const url = URL.canParse(text) ? new URL(text) : undefined;
@@ -93,18 +93,9 @@ export const vaultSettings = z.strictObject({
 /** Vault above an intermediate of ours: nothing is signed by a role. */
 export const vaultUpstreamSettings = z.strictObject({ type: z.literal('vault'), ...connectionFields, ...issuerFields });
 
-export const transitSettings = z.strictObject({
-  type: z.literal('transit'),
-  ...connectionFields,
-  mount: apiPath().prefault('transit').describe('Where the Transit engine is mounted.'),
-  key: apiName().describe('The name of the key.'),
-  version: z.int().min(1).max(1_000_000).prefault(1).describe('The version of the key that the CA certificate is of.'),
-});
-
 export type ConnectionSettings = Pick<z.infer<typeof vaultSettings>, 'address' | 'login'> & {
   readonly caFile?: string | undefined;
   readonly namespace?: string | undefined;
 };
 export type VaultSettings = z.infer<typeof vaultSettings>;
 export type VaultUpstreamSettings = z.infer<typeof vaultUpstreamSettings>;
-export type TransitSettings = z.infer<typeof transitSettings>;

@@ -12,9 +12,9 @@ export interface VaultRefusal {
 const longestReason = 300;
 
 /** Vault says by its text alone that what it was asked by doesn't exist: as 400 for a role, as 500 for an issuer. */
-const missing = /unknown role|unable to find PKI issuer|unable to find issuer|signing key not found|no such key/i;
+const missing = /unknown role|unable to find PKI issuer|unable to find issuer|signing key not found|soft-deleted key/i;
 /** A role that can't serve SPIFFE's names, which have no common name. */
-const unfit = /common_name field is required|unknown key type|requested version|unsupported key type|issuing-certificates usage/i;
+const unfit = /common_name field is required|requested version|issuing-certificates usage|not support signing/i;
 
 /**
  * What the status codes of Vault and OpenBao mean for us (their API documentation, "HTTP status codes"). `asked` is method
