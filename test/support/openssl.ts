@@ -61,6 +61,12 @@ export async function foreignLeaf(ca: PemPair, wish: CertificateWish & { readonl
   );
 }
 
+/** A client's certificate of that CA without any SAN, as Kubernetes takes them: `/O=group/CN=user`. */
+export async function foreignClient(ca: PemPair, subject: string): Promise<PemPair> {
+  const profile = ['basicConstraints = critical, CA:FALSE', 'keyUsage = critical, digitalSignature', 'extendedKeyUsage = clientAuth'];
+  return signedBy(ca, subject, profile, {});
+}
+
 export async function foreignIntermediate(ca: PemPair, wish: CertificateWish = {}): Promise<PemPair> {
   const profile = ['basicConstraints = critical, CA:TRUE, pathlen:0', 'keyUsage = critical, keyCertSign, cRLSign'];
   // Longer than a leaf's hour: one that is made in a later second must not outlive its issuer.
