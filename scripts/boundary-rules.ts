@@ -29,6 +29,7 @@ const homes: readonly (readonly [name: string, module: string, home: string])[] 
   ['node-forge', 'node-forge', '^(src/x509/pkcs12\\.ts|test/)'],
   ['grpc-js', '@grpc/(grpc-js|proto-loader)', '^(src/(sds|workload|workload-api|api|server|agent|cli)/|test/)'],
   ['prom-client', 'prom-client', '^(src/observe/(agent-)?metrics\\.ts|test/)'],
+  ['pkcs11js', 'pkcs11js', '^(src/ca/pkcs11/|test/)'],
   ['pino', 'pino', '^(src/observe/logger\\.ts|test/)'],
 ];
 

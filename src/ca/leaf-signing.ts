@@ -2,7 +2,7 @@ import { SignetError } from '../base/errors.ts';
 import type { LeafIssuer } from '../x509/leaf.ts';
 import type { SignedChain, SigningRequest } from './authority.ts';
 
-/** A CA whose key is in this process, ready to sign. */
+/** A CA of our own, ready to sign, its key in this process or with a custodian. */
 export interface ActiveCa {
   readonly issuer: LeafIssuer;
   /** What follows a leaf in its chain. Always the same Buffers, so that whoever verified them once knows them again. */
@@ -11,14 +11,14 @@ export interface ActiveCa {
   readonly issuersEnd: number;
 }
 
-/** Signs in this turn of the loop if the CA's signer does. Throws CANCELLED or AUTHORITY_MISCONFIGURED. */
+/** Signs in this turn of the loop if the CA's signer does. Throws CANCELLED, AUTHORITY_MISCONFIGURED, or what a Signer does. */
 export async function signLeaf(ca: ActiveCa, request: SigningRequest, signal: AbortSignal): Promise<SignedChain> {
   if (signal.aborted) throw SignetError.from(signal.reason);
   const notAfter = Math.min(request.notAfter, ca.issuersEnd);
   if (notAfter <= request.notBefore)
     throw new SignetError('AUTHORITY_MISCONFIGURED', 'the CA certificate ends before the certificate asked for begins');
   const { spki, spiffeId, notBefore } = request;
-  const issued = ca.issuer.issue({ spki, spiffeId, notBefore, notAfter });
+  const issued = ca.issuer.issue({ spki, spiffeId, notBefore, notAfter }, signal);
   const leaf = Buffer.isBuffer(issued) ? issued : await issued;
   return { certificates: [leaf, ...ca.intermediates], issuerKeyId: ca.issuer.keyId };
 }

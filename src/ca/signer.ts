@@ -1,3 +1,5 @@
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
 import type { TbsSigner } from '../x509/issuing-ca.ts';
 import type { AuthorityHealth } from './authority.ts';
 
@@ -26,3 +28,30 @@ export interface Signer {
 /** The kinds of CA keys that a custodian is asked to make. */
 export const signerKeyKinds = ['ec-p256', 'ec-p384', 'rsa-3072'] as const;
 export type SignerKeyKind = (typeof signerKeyKinds)[number];
+
+/** What a custodian is given besides its settings. */
+export interface SignerParts {
+  /** Which setting asks, for messages: `ca.backends.corporate.signer`. */
+  readonly setting: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** For settings that name a variable. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+export interface MadeKey<Settings> {
+  readonly signer: Signer;
+  /** By which the key is opened from now on: what was asked with, and what the custodian named itself. */
+  readonly settings: Settings;
+}
+
+/** One kind of keeper of keys. Each has a folder under src/ca and a case in open-signer.ts. */
+export interface Custodian<Settings> {
+  /** Throws as `Signer.sign` does, or CONFIG_INVALID for a secret that can't be read. */
+  open(settings: Settings, parts: SignerParts, signal: AbortSignal): Promise<Signer>;
+  /**
+   * A new key that can't be taken out, where the settings say; for `signet ca init`. AUTHORITY_REFUSED if there is one
+   * already: a CA's key is never replaced by mistake.
+   */
+  createKey(settings: Settings, kind: SignerKeyKind, parts: SignerParts, signal: AbortSignal): Promise<MadeKey<Settings>>;
+}

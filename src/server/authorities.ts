@@ -1,8 +1,10 @@
 import type { Clock } from '../base/clock.ts';
 import { abortable, deadlineSignal } from '../base/deadline.ts';
+import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Authority } from '../ca/authority.ts';
 import type { CaState } from '../ca/ca-state.ts';
+import { keyOf } from '../ca/files/settings.ts';
 import type { KeySeal } from '../ca/key-seal.ts';
 import { guarded } from '../ca/resilience/guarded-authority.ts';
 import type { GuardedAuthority } from '../ca/resilience/guarded-authority.ts';
@@ -12,6 +14,8 @@ import type { BackendConfig, Config } from './config/schema.ts';
 import { readSecret } from '../base/secret-file.ts';
 
 const anchorsTimeoutMs = 30_000;
+/** Some HSMs take their time for a login. */
+const signerTimeoutMs = 60_000;
 
 export interface AuthorityParts {
   readonly config: Config;
@@ -107,6 +111,8 @@ function backendsToOpen(used: Backends, wanted: Backends): string[] {
 }
 
 function connection(backend: BackendConfig | undefined): string {
+  // By its anchors Vault's decides which issuer it signs under.
+  if (backend?.type === 'vault') return JSON.stringify({ ...backend, fallback: undefined });
   return JSON.stringify({ ...backend, anchors: undefined, approvedAnchors: undefined, fallback: undefined });
 }
 
@@ -158,18 +164,31 @@ async function openAuthority(name: string, backend: BackendConfig, parts: Author
     }
     case 'files': {
       const { openFilesAuthority } = await import('../ca/files/files-authority.ts');
-      const passphrase =
-        backend.passphraseFile === undefined ? undefined : await readSecret(`ca.backends.${name}.passphraseFile`, backend.passphraseFile);
-      return openFilesAuthority({
-        name,
-        trustDomain,
-        rootFile: backend.root,
-        keyFile: backend.key,
-        clock,
-        log,
-        ...(backend.intermediate === undefined ? {} : { intermediateFile: backend.intermediate }),
-        ...(passphrase === undefined ? {} : { passphrase }),
-      });
+      const files = { name, trustDomain, rootFile: backend.root, intermediateFile: backend.intermediate, clock, log };
+      const setting = `ca.backends.${name}`;
+      const key = keyOf(backend);
+      if (!key) throw new SignetError('CONFIG_INVALID', `${setting}: give exactly one of key and signer`);
+      if ('file' in key) {
+        const { file, passphraseFile } = key;
+        const passphrase = passphraseFile === undefined ? undefined : await readSecret(`${setting}.passphraseFile`, passphraseFile);
+        return openFilesAuthority({ ...files, keyFile: file, passphrase });
+      }
+      const { openSigner } = await import('../ca/open-signer.ts');
+      const signer = await openSigner(
+        key.signer,
+        { setting: `${setting}.signer`, clock, log, env: process.env },
+        deadlineSignal(signerTimeoutMs),
+      );
+      try {
+        return await openFilesAuthority({ ...files, signer });
+      } catch (error) {
+        await signer.close();
+        throw error;
+      }
+    }
+    case 'vault': {
+      const { openVaultAuthority } = await import('../ca/vault/vault-authority.ts');
+      return openVaultAuthority({ name, trustDomain, settings: backend, clock, log });
     }
   }
 }

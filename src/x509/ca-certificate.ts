@@ -11,7 +11,7 @@ import {
   subjectKeyIdExtension,
 } from './extensions.ts';
 import { encodeUri } from './general-names.ts';
-import { type IssuingCa, issuerFacts, localSigner } from './issuing-ca.ts';
+import { type IssuingCa, issuerFacts, localSigner, neverAborted, type TbsSigner } from './issuing-ca.ts';
 import type { KeyPair } from './keys.ts';
 import { encodeSignatureAlgorithm } from './signature.ts';
 
@@ -27,25 +27,43 @@ export interface CaSubject {
 
 /** A self-signed root in DER. Each generation needs a subject of its own: path builders look issuers up by name. Throws INVALID_ARGUMENT. */
 export function createRootCertificate(request: CaSubject & { readonly key: KeyPair }): Buffer {
-  const { key } = request;
+  const signer = localSigner(request.key.privateKey);
+  const { tbs, signatureAlgorithm } = rootToBeSigned(request, request.key.spki, signer.algorithm);
+  return completeCertificate(tbs, signatureAlgorithm, signer.sign(tbs));
+}
+
+/** Likewise by a key that may be elsewhere. Throws INVALID_ARGUMENT, AUTHORITY_MISCONFIGURED if the signature isn't by that key, and what the signer throws. */
+export async function signRootCertificate(
+  request: CaSubject & { readonly spki: Buffer; readonly signer: TbsSigner },
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const { spki, signer } = request;
+  const { tbs, signatureAlgorithm } = rootToBeSigned(request, spki, signer.algorithm);
+  const signature = await signer.sign(tbs, signal);
+  const root = completeCertificate(tbs, signatureAlgorithm, signature);
+  issuerFacts({ certificate: root, signer }).prove(tbs, signature);
+  return root;
+}
+
+function rootToBeSigned(request: CaSubject, spki: Buffer, algorithm: TbsSigner['algorithm']) {
   const subject = encodeName(request.organization, request.commonName);
-  const signer = localSigner(key.privateKey);
-  const signatureAlgorithm = encodeSignatureAlgorithm(signer.algorithm);
+  const signatureAlgorithm = encodeSignatureAlgorithm(algorithm);
   const tbs = encodeToBeSigned({
     signatureAlgorithm,
     issuer: subject,
     subject,
     notBefore: request.notBefore,
     notAfter: request.notAfter,
-    spki: key.spki,
-    extensions: caExtensions(key.spki, request.uri, undefined, undefined),
+    spki,
+    extensions: caExtensions(spki, request.uri, undefined, undefined),
   });
-  return completeCertificate(tbs, signatureAlgorithm, signer.sign(tbs));
+  return { tbs, signatureAlgorithm };
 }
 
 /** An intermediate in DER under `issuer`, whose path length must allow it. Throws INVALID_ARGUMENT or AUTHORITY_MISCONFIGURED. */
 export async function createIntermediateCertificate(
   request: CaSubject & { readonly issuer: IssuingCa; readonly spki: Buffer; readonly pathLength: number },
+  signal = neverAborted,
 ): Promise<Buffer> {
   const issuer = issuerFacts(request.issuer);
   const { certificate } = issuer;
@@ -56,13 +74,14 @@ export async function createIntermediateCertificate(
     );
   }
   if (request.notAfter > certificate.notAfter) throw new SignetError('INVALID_ARGUMENT', 'an intermediate may not outlive its issuer');
-  return signCertificate(issuer, request.issuer.signer, {
+  const fields = {
     subject: encodeName(request.organization, request.commonName),
     notBefore: request.notBefore,
     notAfter: request.notAfter,
     spki: request.spki,
     extensions: caExtensions(request.spki, request.uri, request.pathLength, issuer.keyId),
-  });
+  };
+  return signCertificate(issuer, request.issuer.signer, fields, signal);
 }
 
 function caExtensions(spki: Buffer, uri: string | undefined, pathLength: number | undefined, authorityKeyId: Buffer | undefined): Buffer[] {

@@ -1,7 +1,7 @@
 import { tag } from './der-reader.ts';
 import { encodeTime } from './der-time.ts';
 import { bitString, der, sequence, unsignedInteger } from './der-writer.ts';
-import type { IssuerFacts, TbsSigner } from './issuing-ca.ts';
+import { type IssuerFacts, neverAborted, type TbsSigner } from './issuing-ca.ts';
 import { randomSerial } from './serial.ts';
 
 export interface CertificateFields {
@@ -40,10 +40,11 @@ export async function signCertificate(
   issuer: IssuerFacts,
   signer: TbsSigner,
   fields: Omit<CertificateFields, 'signatureAlgorithm' | 'issuer'>,
+  signal = neverAborted,
 ): Promise<Buffer> {
   const { signatureAlgorithm, certificate } = issuer;
   const tbs = encodeToBeSigned({ ...fields, signatureAlgorithm, issuer: certificate.subject });
-  const signature = await signer.sign(tbs);
+  const signature = await signer.sign(tbs, signal);
   issuer.prove(tbs, signature);
   return completeCertificate(tbs, signatureAlgorithm, signature);
 }

@@ -9,9 +9,12 @@ import { signatureOid } from './oids.ts';
 /** Signs a TBSCertificate with a CA's key, wherever that key is. */
 export interface TbsSigner {
   readonly algorithm: 'ecdsa-sha256' | 'ecdsa-sha384' | 'ecdsa-sha512' | 'rsa-sha256';
-  /** The signature as X.509 wants it: DER for ECDSA, PKCS#1 v1.5 for RSA. */
-  sign(tbs: Buffer): Buffer | Promise<Buffer>;
+  /** The signature as X.509 wants it: DER for ECDSA, PKCS#1 v1.5 for RSA. Settles soon after an abort if it isn't at once there. */
+  sign(tbs: Buffer, signal: AbortSignal): Buffer | Promise<Buffer>;
 }
+
+/** For those whose key is in this process: nothing of it can be called off. */
+export const neverAborted = new AbortController().signal;
 
 /** A CA certificate (DER) and whatever signs with its key. */
 export interface IssuingCa {

@@ -13,7 +13,7 @@ import {
   subjectKeyIdExtension,
 } from './extensions.ts';
 import { generalName } from './general-names.ts';
-import { type IssuingCa, issuerFacts } from './issuing-ca.ts';
+import { type IssuingCa, issuerFacts, neverAborted } from './issuing-ca.ts';
 import { extensionOid, keyOid } from './oids.ts';
 import { checkSerial, randomSerial } from './serial.ts';
 
@@ -29,8 +29,8 @@ export interface LeafRequest {
 }
 
 export interface LeafIssuer {
-  /** The certificate in DER. Synchronous if the signer is. Throws INVALID_ARGUMENT if it would outlive the CA's certificate. */
-  issue(request: LeafRequest): Promise<Buffer> | Buffer;
+  /** The certificate in DER. Synchronous if the signer is; else `signal` calls it off. Throws INVALID_ARGUMENT if it would outlive the CA's certificate. */
+  issue(request: LeafRequest, signal?: AbortSignal): Promise<Buffer> | Buffer;
   /** Hex of the CA's subject key identifier. */
   readonly keyId: string;
 }
@@ -122,9 +122,9 @@ export function createLeafIssuer(ca: IssuingCa): LeafIssuer {
 
   return {
     keyId: facts.keyId.toString('hex'),
-    issue(request) {
+    issue(request, signal = neverAborted) {
       const tbs = toBeSigned(request);
-      const signature = ca.signer.sign(tbs);
+      const signature = ca.signer.sign(tbs, signal);
       return Buffer.isBuffer(signature) ? complete(tbs, signature) : signature.then((late) => complete(tbs, late));
     },
   };

@@ -33,6 +33,10 @@ export const signatureOid = {
   ed25519: '2b6570',
 } as const;
 
+export const digestOid = {
+  sha256: '608648016503040201', // 2.16.840.1.101.3.4.2.1
+} as const;
+
 export const refusedSignatureNames: ReadonlyMap<string, string> = new Map([
   ['2a864886f70d010105', 'RSA with SHA-1'],
   ['2a864886f70d010104', 'RSA with MD5'],

@@ -1,8 +1,8 @@
 import { type KeyObject, verify } from 'node:crypto';
 import type { DerReader } from './der-reader.ts';
 import { tag, type Refuse } from './der-reader.ts';
-import { der, oid, sequence } from './der-writer.ts';
-import { refusedSignatureNames, signatureOid } from './oids.ts';
+import { der, octetString, oid, sequence, unsignedInteger } from './der-writer.ts';
+import { digestOid, refusedSignatureNames, signatureOid } from './oids.ts';
 
 interface Scheme {
   readonly keyType: 'ec' | 'rsa' | 'ed25519';
@@ -65,4 +65,15 @@ export function encodeSignatureAlgorithm(algorithm: 'ecdsa-sha256' | 'ecdsa-sha3
     case 'rsa-sha256':
       return sequence(oid(signatureOid.rsaSha256), der(tag.null));
   }
+}
+
+/** An ECDSA signature as X.509 wants it (RFC 3279 §2.2.3) from r and s side by side, as tokens and JOSE have it. */
+export function ecdsaFromRaw(raw: Uint8Array): Buffer {
+  const half = raw.length / 2;
+  return sequence(unsignedInteger(raw.subarray(0, half)), unsignedInteger(raw.subarray(half)));
+}
+
+/** What PKCS#1 v1.5 pads and raises to a power (RFC 8017 §9.2), for keepers of keys that hash nothing themselves. */
+export function digestInfo(sha256: Uint8Array): Buffer {
+  return sequence(sequence(oid(digestOid.sha256), der(tag.null)), octetString(sha256));
 }

@@ -1,7 +1,7 @@
 import { accessSync, constants, existsSync, globSync } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { install } from './test-cache.ts';
+import { install, runOrFail } from './test-cache.ts';
 
 /** Where PostgreSQL's programs are, installed by Debian's package manager if they are missing. */
 export async function postgresPrograms(): Promise<string> {
@@ -17,6 +17,14 @@ export async function nginxProgram(): Promise<string> {
 export async function javaPrograms(): Promise<{ readonly java: string }> {
   const java = await found(() => ['/usr/bin/java', '/usr/local/bin/java'].find(isProgram), 'default-jdk-headless');
   return { java };
+}
+
+/** SoftHSM 2: `softhsm2-util`, its PKCS#11 module, and the version. */
+export async function softHsmPrograms(): Promise<{ readonly util: string; readonly module: string; readonly version: string }> {
+  const util = await found(() => ['/usr/bin/softhsm2-util', '/usr/local/bin/softhsm2-util'].find(isProgram), 'softhsm2');
+  const module = ['/usr/lib/softhsm/libsofthsm2.so', '/usr/local/lib/softhsm/libsofthsm2.so'].find((file) => existsSync(file));
+  if (module === undefined) throw new Error("SoftHSM's module is not to be found");
+  return { util, module, version: (await runOrFail(util, ['--version'])).trim() };
 }
 
 async function found(find: () => string | undefined, name: string): Promise<string> {

@@ -1,21 +1,18 @@
 import { readFile, chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { eventually, Hopeless } from './eventually.ts';
 import { tlsIdentity } from './mtls-request.ts';
 import type { TlsIdentity } from './mtls-request.ts';
+import { pageSnippets } from './page-snippets.ts';
 import { mintToken, serverCa, signetVerb, startSignet } from './signet.ts';
 import type { RunningSignet } from './signet.ts';
 import { tempFolder } from './temp.ts';
 import { workloadClient } from './workload-client.ts';
 
-const page = fileURLToPath(new URL('../../docs/how-to/files-for-other-servers.md', import.meta.url));
-
-/** The blocks of a language in a section of the page that people read: what they are told is what is tested. */
-export async function snippets(section: string, language: string): Promise<string[]> {
-  const text = (await readFile(page, 'utf8')).split(/^## /m).find((part) => part.startsWith(`${section}\n`)) ?? '';
-  return [...text.matchAll(/^```(\w+)\n([^]*?)^```/gm)].filter(([, lang]) => lang === language).map(([, , body = '']) => body);
+/** The blocks of a language in a section of the page that people read. */
+export function snippets(section: string, language: string): Promise<string[]> {
+  return pageSnippets('files-for-other-servers.md', section, language);
 }
 
 /** As `snippets`, the `files` setting of its first block of YAML, with what is particular to this host put in. */

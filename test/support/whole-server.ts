@@ -176,6 +176,8 @@ export interface WholeServer extends AsyncDisposable {
   stop(): Promise<void>;
   /** On the same folder; stop first. */
   start(): Promise<void>;
+  /** Takes up the configuration as it is in its file now; says whether it is in force. */
+  reload(): Promise<boolean>;
 }
 
 export async function wholeServer(settings: Partial<ConfigInput> = {}): Promise<WholeServer> {
@@ -194,6 +196,10 @@ export async function wholeServer(settings: Partial<ConfigInput> = {}): Promise<
     async start() {
       const server = await startServer(await loadConfig({ file: folder.configFile, env: {} }), { dev: false });
       running = { server, doors: await openDoors(folder, server.grpcAddress) };
+    },
+    async reload() {
+      if (!running) throw new Error('the server is stopped');
+      return running.server.reload(() => loadConfig({ file: folder.configFile, env: {} }));
     },
     async stop() {
       const stopping = running;

@@ -54,9 +54,9 @@ export interface AuthorityCase {
 }
 
 const never = new AbortController().signal;
-const cancellationMs = 100;
+export const cancellationMs = 100;
 /** How long a CA that is back, or a new root, may take to be noticed. */
-const noticeMs = 60_000;
+export const noticeMs = 60_000;
 
 /** The second that is a minute ago: leaves are backdated. */
 function aMinuteAgo(): number {
@@ -94,7 +94,7 @@ async function verify(held: OpenAuthority, asked: SigningRequest, { certificates
   checkIssued({ chain: certificates, anchors: await held.authority.anchors(never), at: Date.now(), expected, signaturesTrusted: false });
 }
 
-async function fails(work: () => Promise<unknown>, codes: readonly ErrorCode[]): Promise<SignetError> {
+export async function fails(work: () => Promise<unknown>, codes: readonly ErrorCode[]): Promise<SignetError> {
   let error: unknown;
   try {
     await work();
@@ -118,7 +118,7 @@ async function openingOrSigning(held: OpenAuthority, open: () => Promise<Authori
   }
 }
 
-async function within(ms: number, what: string, attempt: () => Promise<void>): Promise<void> {
+export async function within(ms: number, what: string, attempt: () => Promise<void>): Promise<void> {
   const until = Date.now() + ms;
   for (;;) {
     try {

@@ -7,21 +7,29 @@ import { parseCertificate } from '../../x509/certificate.ts';
 import type { Certificate } from '../../x509/certificate.ts';
 import { verifyChain } from '../../x509/chain.ts';
 import { localSigner } from '../../x509/issuing-ca.ts';
+import type { TbsSigner } from '../../x509/issuing-ca.ts';
 import { spkiOf } from '../../x509/keys.ts';
 import { createLeafIssuer } from '../../x509/leaf.ts';
 import type { LeafIssuer } from '../../x509/leaf.ts';
 import { certificatesFromPem } from '../../x509/pem.ts';
 import type { ActiveCa } from '../leaf-signing.ts';
+import type { Signer } from '../signer.ts';
 
-/** Paths of PEM files. `keyFile` is the intermediate's key if there is an intermediate, else the root's. */
-export interface CaFiles {
+/** Paths of PEM files of certificates. */
+export interface CaCertificateFiles {
   readonly rootFile: string;
   /** The signing CA first, then those between it and the root, if any. */
   readonly intermediateFile?: string | undefined;
-  /** PKCS#8, also encrypted, or the older forms that OpenSSL writes. */
+}
+
+/** PKCS#8, also encrypted, or the older forms that OpenSSL writes. */
+export interface CaKeyFile {
   readonly keyFile: string;
   readonly passphrase?: string | undefined;
 }
+
+/** The key is the intermediate's if there is an intermediate, else the root's: in a file, or with a custodian. */
+export type CaFiles = CaCertificateFiles & (CaKeyFile | { readonly signer: Signer });
 
 export interface LoadedCa extends ActiveCa {
   readonly root: Buffer;
@@ -32,30 +40,58 @@ const largestFile = 256 * 1024;
 
 /** Reads and verifies everything that signing will rest on. Throws AUTHORITY_MISCONFIGURED naming the file, or KEY_UNSEALABLE. */
 export async function loadCaFiles(files: CaFiles, trustDomain: TrustDomain, now: number): Promise<LoadedCa> {
-  const { rootFile, intermediateFile, keyFile } = files;
+  const { rootFile, intermediateFile } = files;
+  const { root, intermediates } = await loadCaCertificates(files, trustDomain, now);
+  const signing = intermediates[0] ?? root;
+  const { signer, spki, where, warnings } = 'signer' in files ? heldElsewhere(files.signer) : await keyInFile(files);
+  if (!spki.equals(signing.spki))
+    throw misconfigured(where, `it is not the key of ${signing.subjectText} in ${intermediateFile ?? rootFile}`);
+  return {
+    root: root.der,
+    issuer: leafIssuer(where, signing, signer),
+    intermediates: intermediates.map(({ der }) => der),
+    issuersEnd: Math.min(...[...intermediates, root].map(({ notAfter }) => notAfter)),
+    warnings,
+  };
+}
+
+interface SigningKey {
+  readonly signer: TbsSigner;
+  readonly spki: Buffer;
+  /** For messages. */
+  readonly where: string;
+  readonly warnings: readonly string[];
+}
+
+function heldElsewhere(signer: Signer): SigningKey {
+  return { signer, spki: signer.spki, where: signer.location, warnings: [] };
+}
+
+async function keyInFile({ keyFile, passphrase }: CaKeyFile): Promise<SigningKey> {
+  const read = await readBounded(keyFile);
+  const key = openKey(keyFile, read.text, passphrase);
+  const warnings = isOpenToOthers(read) ? [`${keyFile} is not encrypted and others than its owner may read it: chmod 600 ${keyFile}`] : [];
+  return { signer: signerBy(keyFile, key), spki: spkiOf(key), where: keyFile, warnings };
+}
+
+export interface CaCertificates {
+  readonly root: Certificate;
+  /** The signing CA first; none if the root signs. */
+  readonly intermediates: readonly Certificate[];
+}
+
+/** Reads the certificates and verifies that they are a CA's of this trust domain. Throws AUTHORITY_MISCONFIGURED naming the file. */
+export async function loadCaCertificates(files: CaCertificateFiles, trustDomain: TrustDomain, now: number): Promise<CaCertificates> {
+  const { rootFile, intermediateFile } = files;
   const [root, second] = certificates(rootFile, (await readBounded(rootFile)).text);
   if (!root || second) throw misconfigured(rootFile, 'it must hold exactly one certificate, the root');
   const intermediates = intermediateFile === undefined ? [] : certificates(intermediateFile, (await readBounded(intermediateFile)).text);
-  const key = await readBounded(keyFile);
 
   checkRoot(rootFile, root, now);
   if (intermediateFile !== undefined) checkIntermediates(intermediateFile, intermediates, root, now);
-  const all = [...intermediates, root];
-  for (const certificate of all)
+  for (const certificate of [...intermediates, root])
     checkTrustDomain(certificate === root ? rootFile : (intermediateFile ?? rootFile), certificate, trustDomain);
-
-  const signing = intermediates[0] ?? root;
-  const privateKey = openKey(keyFile, key.text, files.passphrase);
-  if (!spkiOf(privateKey).equals(signing.spki)) {
-    throw misconfigured(keyFile, `it is not the key of ${signing.subjectText} in ${intermediateFile ?? rootFile}`);
-  }
-  return {
-    root: root.der,
-    issuer: leafIssuer(keyFile, signing, privateKey),
-    intermediates: intermediates.map(({ der }) => der),
-    issuersEnd: Math.min(...all.map(({ notAfter }) => notAfter)),
-    warnings: isOpenToOthers(key) ? [`${keyFile} is not encrypted and others than its owner may read it: chmod 600 ${keyFile}`] : [],
-  };
+  return { root, intermediates };
 }
 
 interface ReadFile {
@@ -138,9 +174,17 @@ function openKey(path: string, text: string, passphrase: string | undefined): Ke
   }
 }
 
-function leafIssuer(path: string, { der }: Certificate, key: KeyObject): LeafIssuer {
+function signerBy(path: string, key: KeyObject): TbsSigner {
   try {
-    return createLeafIssuer({ certificate: der, signer: localSigner(key) });
+    return localSigner(key);
+  } catch (error) {
+    throw misconfigured(path, verdict(error), error);
+  }
+}
+
+function leafIssuer(path: string, { der }: Certificate, signer: TbsSigner): LeafIssuer {
+  try {
+    return createLeafIssuer({ certificate: der, signer });
   } catch (error) {
     throw misconfigured(path, verdict(error), error);
   }

@@ -7,11 +7,13 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { systemClock } from '../../../src/base/clock.ts';
 import { SignetError } from '../../../src/base/errors.ts';
+import type { ErrorCode } from '../../../src/base/errors.ts';
 import type { Log } from '../../../src/base/log.ts';
 import { openFilesAuthority } from '../../../src/ca/files/files-authority.ts';
-import type { FilesAuthorityOptions } from '../../../src/ca/files/files-authority.ts';
+import type { CaFiles } from '../../../src/ca/files/ca-files.ts';
 import { parseTrustDomain } from '../../../src/spiffe/id.ts';
-import { createIntermediateCertificate, createRootCertificate } from '../../../src/x509/ca-certificate.ts';
+import { signerKeyKinds } from '../../../src/ca/signer.ts';
+import { createIntermediateCertificate, createRootCertificate, signRootCertificate } from '../../../src/x509/ca-certificate.ts';
 import { verifyChain } from '../../../src/x509/chain.ts';
 import { localSigner } from '../../../src/x509/issuing-ca.ts';
 import { generateKeyPair, privateKeyPem } from '../../../src/x509/keys.ts';
@@ -19,6 +21,7 @@ import type { KeyPair } from '../../../src/x509/keys.ts';
 import { createLeafIssuer } from '../../../src/x509/leaf.ts';
 import { pemEncode } from '../../../src/x509/pem.ts';
 import { authoritySuite, signingRequest } from '../../support/authority-suite.ts';
+import { fakeCustodian } from '../../support/fake-signer.ts';
 import { foreignCa } from '../../support/openssl.ts';
 import { silentLog } from '../../support/silent-log.ts';
 
@@ -77,7 +80,7 @@ async function file(text: string, mode = 0o600): Promise<string> {
   return path;
 }
 
-function open(files: Pick<FilesAuthorityOptions, 'rootFile' | 'intermediateFile' | 'keyFile' | 'passphrase'>, log: Log = silentLog) {
+function open(files: CaFiles, log: Log = silentLog) {
   return openFilesAuthority({ name: 'files', trustDomain, clock: systemClock, log, ...files });
 }
 
@@ -121,7 +124,53 @@ authoritySuite({
   },
 });
 
+for (const kind of signerKeyKinds) {
+  authoritySuite({
+    name: `files, an intermediate whose key is elsewhere (${kind})`,
+    trustDomain,
+    intermediates: 1,
+    async make() {
+      const above = root('Above');
+      const custodian = fakeCustodian(kind, 1);
+      const issuing = await intermediate(above, { spki: custodian.open().spki });
+      const files = { rootFile: await file(pem(above.certificate)), intermediateFile: await file(pem(issuing.certificate)) };
+      const failing = (code: ErrorCode | undefined) => () => {
+        custodian.fails = code;
+        return Promise.resolve();
+      };
+      return {
+        open: () => open({ ...files, signer: custodian.open() }),
+        faults: {
+          outage: { stop: failing('AUTHORITY_UNAVAILABLE'), start: failing(undefined) },
+          throttle: async () => {
+            await failing('AUTHORITY_THROTTLED')();
+            return failing(undefined);
+          },
+        },
+        dispose: noDisposal,
+      };
+    },
+  });
+}
+
 describe('a CA from files', () => {
+  it('whose key is elsewhere is one whose certificates are verified, and gives its keeper the signal of the call', async () => {
+    const custodian = fakeCustodian();
+    const signer = custodian.open();
+    const dates = { notBefore: start - hour, notAfter: start + day };
+    const subject = { commonName: 'Remote', organization: 'Example', ...dates };
+    const certificate = await signRootCertificate({ spki: signer.spki, signer, ...subject }, new AbortController().signal);
+    const authority = await open({ rootFile: await file(pem(certificate)), signer });
+    assert.equal(authority.capabilities.builtHere, false);
+    custodian.delayMs = 60_000;
+    await assert.rejects(
+      authority.sign(signingRequest(trustDomain), AbortSignal.timeout(20)),
+      (error) => error instanceof SignetError && error.code === 'DEADLINE_EXCEEDED',
+    );
+    custodian.fails = 'AUTHORITY_UNAVAILABLE';
+    assert.equal((await authority.health(new AbortController().signal)).canSign, false);
+  });
+
   it('may be two intermediates below the root', async () => {
     const above = root('Deep');
     const policy = await intermediate(above, { pathLength: 1 });
@@ -235,6 +284,10 @@ describe('a CA from files', () => {
       },
       says: /spiffe:\/\/other\.org, not of spiffe:\/\/example\.org/,
     },
+    "a custodian's key that is another CA's": {
+      files: async () => ({ rootFile: await file(pem(root('Mine').certificate)), signer: fakeCustodian().open() }),
+      says: /a key of this process.*not the key of/,
+    },
     "another CA's key": {
       files: async () => ({
         rootFile: await file(pem(root('Mine').certificate)),
@@ -306,7 +359,7 @@ describe('a CA from files', () => {
         const { privateKey } = generateKeyPairSync('ed25519');
         return { rootFile: await file(pem(root('Ed').certificate)), keyFile: await file(privateKeyPem(privateKey)) };
       },
-      says: /not the key of/,
+      says: /a CA signs with a private key on P-256, P-384 or P-521/,
     },
   };
 

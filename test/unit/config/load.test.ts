@@ -222,7 +222,7 @@ describe('each kind of mistake', () => {
       {
         what: 'a backend without a type',
         text: `${production}  backends: {main: {key: x}}\n`,
-        says: /ca\.backends\.main\.type: is required \(one of builtin, files\)$/,
+        says: /ca\.backends\.main\.type: is required \(one of builtin, files[a-z, -]*\)$/,
       },
       {
         what: "a backend's name in capitals",
