@@ -1,6 +1,9 @@
+import { createHash } from 'node:crypto';
 import { access, mkdir, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { runProgram } from './process.ts';
 
 const installMs = 600_000;
@@ -18,11 +21,41 @@ export async function cached(name: string, install: (folder: string) => Promise<
   const folder = join(testCache(), name);
   const mark = join(folder, 'complete');
   if (await exists(mark)) return folder;
+  await using _turn = await turnAt(folder);
+  if (await exists(mark)) return folder;
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
   await install(folder);
   await mkdir(mark);
   return folder;
+}
+
+/**
+ * Test files are processes that run side by side, and one of them builds. The lock is a name among Linux's abstract sockets:
+ * it goes with its holder, however that one ends.
+ */
+async function turnAt(folder: string): Promise<AsyncDisposable> {
+  const name = `\0signet-test-${createHash('sha256').update(folder).digest('hex')}`;
+  for (;;) {
+    const lock = createServer();
+    const listening = new Promise<boolean>((resolve, reject) => {
+      lock.once('error', (error: NodeJS.ErrnoException) => {
+        if (error.code === 'EADDRINUSE') resolve(false);
+        else reject(error);
+      });
+      lock.listen(name, () => {
+        resolve(true);
+      });
+    });
+    if (await listening) {
+      return {
+        [Symbol.asyncDispose]: async () => {
+          await new Promise((resolve) => lock.close(resolve));
+        },
+      };
+    }
+    await sleep(500);
+  }
 }
 
 /** Runs an installer. What can't be had is an error, never a skip. */
