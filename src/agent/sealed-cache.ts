@@ -5,7 +5,7 @@ import type { Clock } from '../base/clock.ts';
 import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { KeySeal } from '../ca/key-seal.ts';
-import { readSmallFile } from '../identity/small-file.ts';
+import { readSmallFile } from '../base/small-file.ts';
 import type { SpiffeId, TrustDomain } from '../spiffe/id.ts';
 import { isSpiffeId, trustDomainOf } from '../spiffe/id.ts';
 import { replaceFile } from '../store/atomic-file.ts';

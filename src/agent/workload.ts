@@ -3,7 +3,7 @@ import { deadlineSignal } from '../base/deadline.ts';
 import type { ErrorCode } from '../base/errors.ts';
 import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { readToken } from '../identity/token-file.ts';
+import { readToken } from '../base/token-file.ts';
 import type { RenewalEvent } from '../rotation/renewer.ts';
 import type { SpiffeId, TrustDomain } from '../spiffe/id.ts';
 import { isSpiffeId, trustDomainOf } from '../spiffe/id.ts';

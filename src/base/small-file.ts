@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { SignetError } from '../base/errors.ts';
+import { SignetError } from './errors.ts';
 
 /**
  * Reads a small regular file whole. The size is bounded by what is read, not by what stat said, and anything but a

@@ -1,4 +1,4 @@
-import { SignetError } from '../base/errors.ts';
+import { SignetError } from './errors.ts';
 import { readSmallFile } from './small-file.ts';
 
 const largestToken = 16 * 1024;

@@ -1,7 +1,7 @@
 import { Metadata, credentials } from '@grpc/grpc-js';
 import { readFile } from 'node:fs/promises';
 import { SignetError } from '../base/errors.ts';
-import { readToken } from '../identity/token-file.ts';
+import { readToken } from '../base/token-file.ts';
 import { openRpc } from '../api/rpc-client.ts';
 
 /** signet.v1.CertificateService as the workload's side uses it: proto/signet/v1/certificate_service.proto. */

@@ -2,7 +2,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { SignetError } from '../base/errors.ts';
-import { readSmallFile } from '../identity/small-file.ts';
+import { readSmallFile } from '../base/small-file.ts';
 import { replaceFile } from '../store/atomic-file.ts';
 import type { KeyAlgorithm, KeyPair } from '../x509/keys.ts';
 import { generateKeyPair, importKeyPair, privateKeyPem } from '../x509/keys.ts';

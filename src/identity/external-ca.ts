@@ -3,7 +3,7 @@ import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { parseCertificate } from '../x509/certificate.ts';
 import { certificatesFromPem } from '../x509/pem.ts';
-import { readSmallFile } from './small-file.ts';
+import { readSmallFile } from '../base/small-file.ts';
 
 /** Somebody else's CA: what its certificates are verified by. */
 export interface ExternalCa {

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { abortable, deadlineSignal } from '../base/deadline.ts';
 import { SignetError } from '../base/errors.ts';
 import { checkKeyUrl } from './key-location.ts';
-import { readSmallFile } from './small-file.ts';
+import { readSmallFile } from '../base/small-file.ts';
 
 export interface Download {
   /** Exactly what discovery's `issuer` must say. */

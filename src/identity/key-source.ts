@@ -9,7 +9,7 @@ import type { IssuerSettings } from './issuer-settings.ts';
 import type { JwkSet, VerificationKey } from './jwk-set.ts';
 import { longestKeySet, parseJwkSet } from './jwk-set.ts';
 import { keyPlace } from './key-location.ts';
-import { readSmallFile } from './small-file.ts';
+import { readSmallFile } from '../base/small-file.ts';
 
 export interface KeySourceLimits {
   /** How long one refresh may take. */
