@@ -48,7 +48,7 @@ const defaultSilenceMs = 150_000;
 const defaultLongestAnswer = 1024 * 1024;
 const longestFailure = 16 * 1024;
 /** Watches hold one each. */
-const mostConnections = 64;
+const mostConnections = 32;
 
 /** A name as a segment of a path, whatever is in it. */
 export function segment(name: string): string {

@@ -1,3 +1,4 @@
+import type { ServiceError } from '@grpc/grpc-js';
 import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
@@ -6,6 +7,7 @@ import { generateKeyPair } from '../../src/x509/keys.ts';
 import { pemEncode } from '../../src/x509/pem.ts';
 import { startKubeApiServer } from './engines/kube-apiserver.ts';
 import type { KubeApiServer, KubeServerOptions } from './engines/kube-apiserver.ts';
+import { infoOf } from './grpc-caller.ts';
 import type { Refusal } from './grpc-caller.ts';
 import { tempFolder } from './temp.ts';
 import type { Doors } from './whole-server.ts';
@@ -110,8 +112,8 @@ export async function identityBy(doors: Doors, token: string, more: Readonly<Rec
   try {
     const request = { csr: createCsr(generateKeyPair(), []) };
     return ((await doors.workload.call('SignCertificate', request, bearer(token, more))) as { readonly spiffe_id: string }).spiffe_id;
-  } catch {
-    return `refused: ${(await refusalOf(doors, token, more)).reason ?? 'without a reason'}`;
+  } catch (error) {
+    return `refused: ${infoOf((error as ServiceError).metadata).reason ?? String(error)}`;
   }
 }
 
