@@ -5,6 +5,7 @@ const order = [
   ['base'],
   ['observe', 'spiffe'],
   ['x509', 'config'],
+  ['kubernetes'],
   ['identity', 'policy', 'ca', 'store', 'workload'],
   ['issuance', 'trust', 'ledger'],
   ['rotation', 'sds', 'workload-api'],

@@ -18,6 +18,7 @@ export function credentialsFrom(shown: Shown, audiences: readonly string[]): Cre
     // With a token nobody looks at it.
     peerChain: authorization === undefined ? shown.peerChain() : [],
     instanceHint: shown.header('x-signet-instance'),
+    cluster: shown.header('clusterid'),
     audiences,
   };
 }

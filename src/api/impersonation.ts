@@ -32,9 +32,9 @@ export interface Impersonation {
 export interface ImpersonationDeps {
   readonly trustDomain: TrustDomain;
   /** SPIFFE paths of the accounts that may ask at all. */
-  readonly nodeAccounts: ReadonlySet<string>;
-  /** Without it nothing can be proved, and nobody is impersonated. */
-  readonly pods: PodsOnNode | undefined;
+  readonly nodeAccounts: () => ReadonlySet<string>;
+  /** What knows the cluster of this issuer. Without it nothing can be proved, and nobody is impersonated. */
+  readonly podsOf: (issuer: string) => PodsOnNode | undefined;
   /** Whether the caller's issuer may make this identity: no cluster's proxy may speak for another's pods. */
   readonly mayMake: (issuer: string, identity: SpiffeId) => boolean;
   /** Throws if policy refuses this caller. */
@@ -46,17 +46,16 @@ export interface ImpersonationDeps {
 const checkMs = 5000;
 
 export function createImpersonation(deps: ImpersonationDeps): Impersonation {
-  const { nodeAccounts, pods } = deps;
-
   /** Who passes may ask; whether for this identity is for the node to prove. */
   function requirements(caller: Caller, asked: string): { readonly identity: SpiffeId; readonly pod: Pod; readonly pods: PodsOnNode } {
-    if (!nodeAccounts.has(pathOf(caller.spiffeId))) throw refused('the caller is not among policy.trustedNodeAccounts');
+    if (!deps.nodeAccounts().has(pathOf(caller.spiffeId))) throw refused('the caller is not among policy.trustedNodeAccounts');
     if (caller.authenticatedBy !== 'token') throw refused('the caller showed a certificate: only a token names its pod');
     if (!isSpiffeId(asked)) throw refused('what is asked for is no SPIFFE ID');
     if (trustDomainOf(asked) !== deps.trustDomain) throw refused('the identity asked for is of another trust domain');
     if (!deps.mayMake(caller.issuer, asked)) throw refused("the identity asked for is none that the caller's issuer may make");
     if (!caller.pod) throw refused("the caller's token names no pod");
-    if (!pods) throw refused('nothing here knows which pods run on the node of the caller: that takes the Kubernetes API');
+    const pods = deps.podsOf(caller.issuer);
+    if (!pods) throw refused('nothing here knows which pods run on the node of the caller: its issuer has neither tokenReview nor pods');
     return { identity: asked, pod: caller.pod, pods };
   }
 

@@ -114,7 +114,7 @@ export function istioCaService(deps: IstioCaDeps): { register(server: Server): v
   };
 }
 
-/** There is one cluster so far: its name is for the log, and picks nothing. */
+/** For the log. Whether it is one of ours, and the token one of its, has been judged with the token. */
 function clusterOf(call: ServerUnaryCall<IstioRequest, IstioResponse>): string | undefined {
   const [name] = call.metadata.get('clusterid');
   return typeof name === 'string' && clusterCharacters.test(name) ? name : undefined;

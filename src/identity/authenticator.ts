@@ -8,6 +8,8 @@ export interface Credentials {
   readonly peerChain: readonly Buffer[];
   /** `x-signet-instance`: no authority of its own, unique within the identity only. */
   readonly instanceHint: string | undefined;
+  /** `clusterid`, as Istio's clients send it: which of the issuers, if they have clusters. */
+  readonly cluster: string | undefined;
   /** The audiences that this API accepts: `istio-ca` on Istio's service alone. */
   readonly audiences: readonly string[];
 }

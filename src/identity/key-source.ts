@@ -5,7 +5,7 @@ import type { Clock, Random } from '../base/clock.ts';
 import { abortable, deadlineSignal } from '../base/deadline.ts';
 import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import type { IssuerSettings } from './issuer-settings.ts';
+import type { KeyIssuerSettings } from './issuer-settings.ts';
 import type { JwkSet, VerificationKey } from './jwk-set.ts';
 import { longestKeySet, parseJwkSet } from './jwk-set.ts';
 import { keyPlace } from './key-location.ts';
@@ -64,7 +64,7 @@ export interface KeySourceContext {
   readonly changed: () => void;
 }
 
-export function createKeySource(issuer: IssuerSettings, context: KeySourceContext): KeySource {
+export function createKeySource(issuer: KeyIssuerSettings, context: KeySourceContext): KeySource {
   const { clock, log } = context;
   const place = keyPlace(issuer.keys);
   const limits = context.limits ?? (place.kind === 'file' ? fileSourceLimits : remoteSourceLimits);

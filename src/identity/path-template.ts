@@ -14,6 +14,11 @@ export interface PathTemplate {
   readonly prefix: readonly string[];
   /** The path with its leading slash. Throws UNAUTHENTICATED (reason `claim`). */
   fill(claims: JsonObject): string;
+  /**
+   * The way back: each pointer's segment in a path that this template made. Undefined for other paths, and for a template
+   * whose segments can't be told apart.
+   */
+  read(path: string): ReadonlyMap<string, string> | undefined;
 }
 
 type Part = { readonly literal: string } | { readonly pointer: string; readonly several: boolean };
@@ -83,7 +88,24 @@ export function compileTemplate(text: string): PathTemplate {
       if (path.length > longestPath) throw authenticationFailed('claim', `the path would have ${path.length} characters`);
       return path;
     },
+    read: (path) => readBack(parts, path),
   };
+}
+
+function readBack(parts: readonly Part[], path: string): ReadonlyMap<string, string> | undefined {
+  const segments = path.split('/').slice(1);
+  if (!path.startsWith('/') || segments.length !== parts.length) return undefined;
+  const values = new Map<string, string>();
+  for (const [i, part] of parts.entries()) {
+    const value = segments[i] ?? '';
+    if ('literal' in part) {
+      if (part.literal !== value) return undefined;
+      continue;
+    }
+    if (part.several || !isPathSegment(value) || (values.get(part.pointer) ?? value) !== value) return undefined;
+    values.set(part.pointer, value);
+  }
+  return values;
 }
 
 function areSegments(value: string): boolean {

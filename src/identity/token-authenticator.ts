@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
 import type { Clock, Random } from '../base/clock.ts';
+import { abortable } from '../base/deadline.ts';
 import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { SpiffeId, TrustDomain } from '../spiffe/id.ts';
@@ -9,7 +10,7 @@ import type { Authenticator, Credentials } from './authenticator.ts';
 import type { Caller, Pod } from './caller.ts';
 import { instanceFromHint } from './instance-name.ts';
 import type { IssuerSettings } from './issuer-settings.ts';
-import { checkIssuerSettings } from './issuer-settings.ts';
+import { checkIssuerSettings, isReviewed } from './issuer-settings.ts';
 import type { VerificationKey } from './jwk-set.ts';
 import type { CompactJws } from './jws.ts';
 import { longestToken, parseCompactJws, verifyJws } from './jws.ts';
@@ -17,9 +18,11 @@ import type { KeySourceLimits, KeySourceStatus } from './key-source.ts';
 import { createKeySource } from './key-source.ts';
 import { createListeners } from './listeners.ts';
 import { createRecentMap } from './recent-map.ts';
+import { createSharedReviews } from './shared-reviews.ts';
 import { checkLife, readClaims } from './token-claims.ts';
-import type { TokenIssuer } from './token-issuer.ts';
+import type { KeyIssuer, ReviewedIssuer, ServiceAccount, TokenIssuer } from './token-issuer.ts';
 import { createTokenIssuer } from './token-issuer.ts';
+import type { TokenReviewer } from './token-review.ts';
 
 export interface TokenAuthenticatorOptions {
   readonly issuers: readonly IssuerSettings[];
@@ -32,6 +35,8 @@ export interface TokenAuthenticatorOptions {
   readonly cacheEntries?: number | undefined;
   /** For all sources alike, instead of the defaults for files and for URLs. */
   readonly keySourceLimits?: KeySourceLimits | undefined;
+  /** For each issuer whose tokens are reviewed, by its id. */
+  readonly reviewers?: ReadonlyMap<string, TokenReviewer> | undefined;
 }
 
 export interface TokenAuthenticator extends Authenticator {
@@ -40,6 +45,8 @@ export interface TokenAuthenticator extends Authenticator {
   close(): void;
   /** Whether the named issuer may still make this identity: asked of those that a certificate proves. */
   allows(issuer: string, spiffeId: SpiffeId): boolean;
+  /** The Kubernetes service account that has this identity, by the named issuer's path. */
+  accountOf(issuer: string, spiffeId: SpiffeId): ServiceAccount | undefined;
   keySources(): readonly KeySourceStatus[];
 }
 
@@ -57,6 +64,8 @@ interface Verified {
 
 const longestCachedMs = 5 * 60_000;
 const defaultCacheEntries = 10_000;
+/** Stands where a token verified here has the thumbprint of its key. */
+const byReview = 'review';
 
 /** Throws CONFIG_INVALID if the issuers' settings are wrong. */
 export function createTokenAuthenticator(options: TokenAuthenticatorOptions): TokenAuthenticator {
@@ -73,21 +82,35 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
     cache.clear();
     listeners.notify();
   };
-  const issuers = options.issuers.map((settings) => {
-    const context = { clock, log, random: options.random ?? Math.random, limits: options.keySourceLimits, changed };
-    return createTokenIssuer(settings, trustDomain, createKeySource(settings, context));
+  const keyContext = { clock, log, random: options.random ?? Math.random, limits: options.keySourceLimits, changed };
+  const issuers = options.issuers.map((settings): KeyIssuer | ReviewedIssuer => {
+    const issuer = createTokenIssuer(settings, trustDomain);
+    if (!isReviewed(settings)) return { ...issuer, keys: createKeySource(settings, keyContext) };
+    const reviewer = options.reviewers?.get(settings.id);
+    if (!reviewer) throw new SignetError('CONFIG_INVALID', `issuer "${settings.id}": there is no cluster to review its tokens`);
+    return { ...issuer, reviewer, cacheForMs: settings.review.cacheForMs };
   });
+  const keySources = issuers.flatMap((issuer) => (isReviewing(issuer) ? [] : [issuer.keys]));
   const byName = Map.groupBy(issuers, (issuer) => issuer.name);
   const byId = new Map(issuers.map((issuer) => [issuer.id, issuer]));
+  const clusters = new Set(issuers.flatMap((issuer) => issuer.cluster ?? []));
+  const reviews = createSharedReviews<Verified>(closed.signal);
 
-  function issuersOf(jws: CompactJws): readonly TokenIssuer[] {
+  /** Istio's clients always send a cluster's name: it means something once any issuer has one. */
+  function isOf(issuer: TokenIssuer, cluster: string | undefined): boolean {
+    return cluster === undefined || clusters.size === 0 || issuer.cluster === cluster;
+  }
+
+  function issuersOf(jws: CompactJws, cluster: string | undefined): readonly (KeyIssuer | ReviewedIssuer)[] {
     const name = jws.claims['iss'];
-    const candidates = typeof name === 'string' ? byName.get(name) : undefined;
-    if (!candidates) throw authenticationFailed('unknown-issuer', `iss is ${shown(name)}`);
+    const named = typeof name === 'string' ? byName.get(name) : undefined;
+    if (!named) throw authenticationFailed('unknown-issuer', `iss is ${shown(name)}`);
+    const candidates = named.filter((issuer) => isOf(issuer, cluster));
+    if (candidates.length === 0) throw authenticationFailed('unknown-cluster', `clusterid is ${shown(cluster)}, iss ${shown(name)}`);
     return candidates;
   }
 
-  function verify(jws: CompactJws, candidates: readonly TokenIssuer[], credentials: Credentials, cacheKey: string): Caller {
+  function verify(jws: CompactJws, candidates: readonly KeyIssuer[], credentials: Credentials, cacheKey: string): Caller {
     const now = clock.now();
     const verified = check(jws, candidates, now);
     const caller = toCaller(verified, credentials, now);
@@ -96,7 +119,7 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
   }
 
   /** Asks the issuers for a key that none of them has shown yet. */
-  async function learnKey(keyId: string, candidates: readonly TokenIssuer[], signal: AbortSignal): Promise<void> {
+  async function learnKey(keyId: string, candidates: readonly KeyIssuer[], signal: AbortSignal): Promise<void> {
     const fresh = await Promise.all(candidates.map((issuer) => issuer.keys.refresh(signal)));
     if (candidates.some((issuer) => issuer.keys.find(keyId))) return;
     if (fresh.every(Boolean)) throw authenticationFailed('unknown-key', `kid is ${shown(keyId)}`);
@@ -106,8 +129,8 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
   }
 
   /** The issuer whose published key made the signature. Issuers that share an `iss` are told apart by nothing else. */
-  function signerOf(jws: CompactJws, candidates: readonly TokenIssuer[]): { issuer: TokenIssuer; key: VerificationKey } {
-    const proven: { issuer: TokenIssuer; key: VerificationKey }[] = [];
+  function signerOf(jws: CompactJws, candidates: readonly KeyIssuer[]): { issuer: KeyIssuer; key: VerificationKey } {
+    const proven: { issuer: KeyIssuer; key: VerificationKey }[] = [];
     for (const issuer of candidates) {
       const key = issuer.keys.find(jws.keyId);
       const scheme = issuer.algorithms.has(jws.algorithm) ? key?.schemes.get(jws.algorithm) : undefined;
@@ -121,7 +144,7 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
     return first;
   }
 
-  function check(jws: CompactJws, candidates: readonly TokenIssuer[], now: number): Verified {
+  function check(jws: CompactJws, candidates: readonly KeyIssuer[], now: number): Verified {
     const { issuer, key } = signerOf(jws, candidates);
     const claims = readClaims(jws.claims);
     checkLife(claims, now, options.maxTokenLifetimeMs);
@@ -138,12 +161,48 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
     };
   }
 
+  /** Asks the token's own cluster, unless the token itself says that this is of no use. One review at a time of one token. */
+  async function reviewed(
+    issuer: ReviewedIssuer,
+    jws: CompactJws,
+    credentials: Credentials,
+    token: string,
+    signal: AbortSignal,
+  ): Promise<Caller> {
+    const cacheKey = hash('sha256', token, 'base64url');
+    const claims = readClaims(jws.claims);
+    // Nobody has said yet that it is genuine, so its bearer learns nothing of when it ended.
+    if (claims.ends <= clock.now())
+      throw authenticationFailed('expired', `it says that it ended at ${new Date(claims.ends).toISOString()}`);
+    checkLife(claims, clock.now(), options.maxTokenLifetimeMs);
+    checkAudience(issuer, claims.audiences, credentials);
+    if (!issuer.algorithms.has(jws.algorithm))
+      throw authenticationFailed('bad-signature', `${jws.algorithm} is none of the issuer's algorithms`);
+    const verified = await abortable(
+      reviews.of(cacheKey, async (bounded) => {
+        const review = await issuer.reviewer.review(token, [...issuer.audiences], bounded);
+        if (review.subject !== claims.subject)
+          throw authenticationFailed('claim', `sub is ${shown(claims.subject)}, but the review says ${shown(review.subject)}`);
+        const { subject, audiences } = review;
+        const found = { issuer, subject, ...issuer.identify(review.claims), audiences, ends: claims.ends, thumbprint: byReview };
+        cache.set(cacheKey, found, Math.min(claims.ends, clock.now() + issuer.cacheForMs));
+        return found;
+      }),
+      signal,
+    );
+    return toCaller(verified, credentials, clock.now());
+  }
+
+  /** A token for one API must open no other: the audience has to be the API's, the issuer's and the token's. */
+  function checkAudience(issuer: TokenIssuer, audiences: readonly string[], credentials: Credentials): void {
+    if (credentials.audiences.some((audience) => issuer.audiences.has(audience) && audiences.includes(audience))) return;
+    throw authenticationFailed('wrong-audience', `aud is ${audiences.slice(0, 4).map(shown).join(', ')}`);
+  }
+
   function toCaller(verified: Verified, credentials: Credentials, now: number): Caller {
     const { issuer } = verified;
-    // A token for one API must open no other: the audience has to be the API's, the issuer's and the token's.
-    if (!credentials.audiences.some((audience) => issuer.audiences.has(audience) && verified.audiences.includes(audience))) {
-      throw authenticationFailed('wrong-audience', `aud is ${verified.audiences.slice(0, 4).map(shown).join(', ')}`);
-    }
+    if (!isOf(issuer, credentials.cluster)) throw authenticationFailed('unknown-cluster', `clusterid is ${shown(credentials.cluster)}`);
+    checkAudience(issuer, verified.audiences, credentials);
     return {
       issuer: issuer.id,
       subject: verified.subject,
@@ -167,26 +226,41 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
       const hit = cache.get(cacheKey, now);
       if (hit) return toCaller(hit, credentials, now);
       const jws = parseCompactJws(token);
-      const candidates = issuersOf(jws);
-      if (candidates.some((issuer) => issuer.keys.find(jws.keyId))) return verify(jws, candidates, credentials, cacheKey);
-      return learnKey(jws.keyId, candidates, signal).then(() => verify(jws, candidates, credentials, cacheKey));
+      const candidates = issuersOf(jws, credentials.cluster);
+      const [first, ...others] = candidates;
+      if (first && isReviewing(first) && others.length === 0) return reviewed(first, jws, credentials, token, signal);
+      const keyed = candidates.flatMap((issuer) => (isReviewing(issuer) ? [] : [issuer]));
+      // A token is never shown to one cluster after the other: it is another one's credential.
+      if (keyed.length < candidates.length)
+        throw authenticationFailed(
+          'ambiguous-issuer',
+          `${candidates.map(({ id }) => id).join(', ')} have this iss, and no clusterid says which`,
+        );
+      if (keyed.some((issuer) => issuer.keys.find(jws.keyId))) return verify(jws, keyed, credentials, cacheKey);
+      return learnKey(jws.keyId, keyed, signal).then(() => verify(jws, keyed, credentials, cacheKey));
     },
     stillProved(caller) {
       const [kind, issuerId, thumbprint] = caller.provedBy.split(' ');
       if (kind !== 'token' || issuerId === undefined || thumbprint === undefined || caller.credentialEnds <= clock.now()) return false;
       const issuer = byId.get(issuerId);
-      return issuer !== undefined && issuer.keys.has(thumbprint) && issuer.allows(pathOf(caller.spiffeId));
+      if (!issuer?.allows(pathOf(caller.spiffeId))) return false;
+      return isReviewing(issuer) ? thumbprint === byReview : issuer.keys.has(thumbprint);
     },
     onChange: (listener) => listeners.add(listener),
     async start(signal) {
       const running = AbortSignal.any([signal, closed.signal]);
-      await Promise.all(issuers.map((issuer) => issuer.keys.start(running)));
+      await Promise.all(keySources.map((keys) => keys.start(running)));
     },
     close() {
       closed.abort();
       cache.clear();
     },
     allows: (issuerId, spiffeId) => byId.get(issuerId)?.allows(pathOf(spiffeId)) ?? false,
-    keySources: () => issuers.map((issuer) => issuer.keys.status()),
+    accountOf: (issuerId, spiffeId) => byId.get(issuerId)?.accountOf(spiffeId),
+    keySources: () => keySources.map((keys) => keys.status()),
   };
+}
+
+function isReviewing(issuer: KeyIssuer | ReviewedIssuer): issuer is ReviewedIssuer {
+  return 'reviewer' in issuer;
 }

@@ -9,11 +9,13 @@ import type { IssuerSettings } from '../identity/issuer-settings.ts';
 import { issuerOverlap } from '../identity/issuer-settings.ts';
 import type { TokenAuthenticator } from '../identity/token-authenticator.ts';
 import { createTokenAuthenticator } from '../identity/token-authenticator.ts';
+import { createTokenReviewer } from '../identity/token-review.ts';
 import type { TrustDomain } from '../spiffe/id.ts';
 import { createFile } from '../store/atomic-file.ts';
 import type { DataFolder } from '../store/data-folder.ts';
 import type { Store } from '../store/store.ts';
 import type { TrustBundle } from '../trust/trust-bundle.ts';
+import type { Clusters } from './clusters.ts';
 import type { Config } from './config/schema.ts';
 import { openExternalCertificates } from './external-certificates.ts';
 import type { ClientCas } from './external-certificates.ts';
@@ -36,6 +38,7 @@ export interface IdentityParts {
   readonly dev: boolean;
   readonly store: Pick<Store, 'issued'>;
   readonly trust: TrustBundle;
+  readonly clusters: Clusters;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -45,7 +48,14 @@ export async function openIdentity(parts: IdentityParts): Promise<Identity> {
   const { config, trustDomain, store, trust, clock, log } = parts;
   const issuers: IssuerSettings[] = config.identity.issuers.map((issuer) => withAllowDefault(issuerSettings(issuer), parts.dev));
   if (parts.dev) issuers.push(besideOthers(await devIssuer(parts.folder, clock), issuers, log));
-  const tokens = createTokenAuthenticator({ issuers, trustDomain, maxTokenLifetimeMs: config.identity.maxTokenLifetime, clock, log });
+  const tokens = createTokenAuthenticator({
+    issuers,
+    trustDomain,
+    maxTokenLifetimeMs: config.identity.maxTokenLifetime,
+    reviewers: new Map([...parts.clusters.clients].map(([issuer, client]) => [issuer, createTokenReviewer(client)])),
+    clock,
+    log,
+  });
   const closing = new AbortController();
   await tokens.start(closing.signal);
   const external = await openExternalCertificates({ config, trustDomain, clock, log });

@@ -27,6 +27,7 @@ import { replaceFile } from '../store/atomic-file.ts';
 import { openAdminListener } from './admin-listener.ts';
 import { createAdmission } from './admission.ts';
 import { openAuthorities } from './authorities.ts';
+import { openClusters } from './clusters.ts';
 import { createClosing } from '../base/closing.ts';
 import { splitAddress } from '../config/address.ts';
 import type { Config } from './config/schema.ts';
@@ -121,7 +122,9 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   // Who may ask, and for what.
   const denials = await openDenials(store, clock);
   const policy = createPolicyInForce(config, { trustDomain, denied: denials.has });
-  const identity = await openIdentity({ config, trustDomain, folder, dev, store, trust, clock, log });
+  const clusters = await openClusters({ config, log, random });
+  closing.add('clusters', clusters.close);
+  const identity = await openIdentity({ config, trustDomain, folder, dev, store, trust, clusters, clock, log });
   closing.add('identity', identity.close);
 
   // From request to certificate, and again at half-life.
@@ -223,7 +226,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     audiences: identity.audiences.istio,
     sign: issuer.issue,
     hasAuthority: (name) => authorities.current.has(name),
-    impersonation: createNodeProxies({ config, trustDomain, identity, policy, recorder, clock, log }),
+    impersonation: createNodeProxies({ config, trustDomain, identity, clusters, policy, recorder, clock, log }),
   });
   const workloads = certificateService({
     ...shell,

@@ -45,8 +45,8 @@ before(async () => {
       hasAuthority: (name) => name === 'fake' || name === 'other',
       impersonation: createImpersonation({
         trustDomain: parseTrustDomain('test.example'),
-        nodeAccounts: new Set(['/ns/shop/sa/node-proxy']),
-        pods,
+        nodeAccounts: () => new Set(['/ns/shop/sa/node-proxy']),
+        podsOf: () => pods,
         mayMake: () => true,
         allowed: world.issuing.policy.grant,
         append: world.issuing.recorder.audit,

@@ -1,5 +1,5 @@
 import type { Credentials } from '../../src/identity/authenticator.ts';
-import type { IssuerSettings } from '../../src/identity/issuer-settings.ts';
+import type { IssuerSettings, KeyIssuerSettings } from '../../src/identity/issuer-settings.ts';
 import { kubernetesIssuerDefaults } from '../../src/identity/issuer-settings.ts';
 import type { KeySourceLimits } from '../../src/identity/key-source.ts';
 import { createTokenAuthenticator } from '../../src/identity/token-authenticator.ts';
@@ -20,7 +20,7 @@ export interface TokenWorld {
   readonly authenticator: TokenAuthenticator;
 }
 
-export function kubernetesIssuer(fields: Partial<IssuerSettings> = {}): IssuerSettings {
+export function kubernetesIssuer(fields: Partial<KeyIssuerSettings> = {}): KeyIssuerSettings {
   return {
     id: 'kubernetes',
     issuer: 'https://kubernetes.example',
@@ -53,7 +53,7 @@ export function tokenWorld(
 }
 
 export function withToken(token: string | undefined, fields: Partial<Credentials> = {}): Credentials {
-  return { token, peerChain: [], instanceHint: undefined, audiences: ['signet'], ...fields };
+  return { token, peerChain: [], instanceHint: undefined, cluster: undefined, audiences: ['signet'], ...fields };
 }
 
 export const noHurry = AbortSignal.timeout(60_000);

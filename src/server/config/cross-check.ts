@@ -73,12 +73,22 @@ function issuers(config: Config, dev: boolean): Finding[] {
   for (const [i, issuer] of list.entries()) {
     const path = ['identity', 'issuers', i] as const;
     if (list.findIndex(({ id }) => id === issuer.id) < i) findings.push({ path: [...path, 'id'], message: 'is the id of an issuer above' });
-    if ((issuer.jwks === undefined) === (issuer.discovery === undefined)) {
+    const ways = (['jwks', 'discovery', 'tokenReview'] as const).filter((key) => issuer[key] !== undefined);
+    if (ways.length !== 1) {
       findings.push({
         path,
-        message: issuer.jwks === undefined ? 'needs jwks or discovery: where its public keys are' : 'has both jwks and discovery',
+        message:
+          ways.length === 0
+            ? 'needs jwks or discovery, where its public keys are, or tokenReview, whom to ask'
+            : `has both ${ways.join(' and ')}`,
         hint: 'give exactly one of them',
       });
+    }
+    if (issuer.pods && issuer.tokenReview)
+      findings.push({ path: [...path, 'pods'], message: 'has no use with tokenReview', hint: 'the same API server is asked' });
+    for (const key of ['tokenReview', 'pods'] as const) {
+      if (issuer[key]?.context !== undefined && issuer[key].kubeconfig === undefined)
+        findings.push({ path: [...path, key, 'context'], message: 'has no use without a kubeconfig' });
     }
     if (issuer.allow.length === 0 && !dev)
       findings.push({
@@ -89,7 +99,11 @@ function issuers(config: Config, dev: boolean): Finding[] {
     const remote = issuer.discovery !== undefined || (issuer.jwks?.startsWith('https://') ?? false);
     for (const key of ['caFile', 'tokenFile'] as const) {
       if (issuer[key] !== undefined && !remote)
-        findings.push({ path: [...path, key], message: 'has no use with a jwks file', hint: 'it is for keys that are fetched' });
+        findings.push({
+          path: [...path, key],
+          message: `has no use with ${issuer.tokenReview ? 'tokenReview' : 'a jwks file'}`,
+          hint: 'it is for keys that are fetched',
+        });
     }
   }
   return findings.length > 0 ? findings : issuerRules(config, dev);
@@ -101,7 +115,8 @@ function issuerRules(config: Config, dev: boolean): Finding[] {
   const settings = list.map((issuer) => issuerSettings(dev && issuer.allow.length === 0 ? { ...issuer, allow: ['**'] } : issuer));
   return checkIssuerSettings(settings).map(({ issuer: id, field, message }) => {
     const index = list.findIndex((issuer) => issuer.id === id);
-    const key = field === 'keys' ? (list[index]?.jwks === undefined ? 'discovery' : 'jwks') : field;
+    const keys = list[index]?.jwks === undefined ? 'discovery' : 'jwks';
+    const key = field === 'keys' ? keys : field === 'review' ? 'tokenReview' : field;
     return { path: ['identity', 'issuers', index, key], message };
   });
 }

@@ -5,6 +5,7 @@ export const defaults = {
     audiences: ['signet', 'istio-ca'],
     algorithms: ['RS256', 'ES256'],
     path: '/ns/{/kubernetes.io/namespace}/sa/{/kubernetes.io/serviceaccount/name}',
+    cacheFor: '1m',
   },
   identity: { maxTokenLifetime: '24h', reauthenticateAfter: '7d' },
   signing: { concurrency: 64, queue: 1000, wait: '5s', timeout: '10s' },

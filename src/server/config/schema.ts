@@ -3,6 +3,8 @@ import { pointerProblem } from '../../identity/json-pointer.ts';
 import { jwsAlgorithms } from '../../identity/jws-algorithm.ts';
 import { templateProblem } from '../../identity/path-template.ts';
 import { isTrustDomain } from '../../spiffe/id.ts';
+import { clusterProblem } from '../../identity/issuer-settings.ts';
+import { clusterFields } from '../../kubernetes/settings.ts';
 import { backend } from './backend-schema.ts';
 import { defaults } from './defaults.ts';
 import { policy } from './policy-schema.ts';
@@ -52,13 +54,35 @@ const issuer = z.strictObject({
     .regex(/^(?!http:)/, "must be a file or an https:// URL: keys over plain HTTP are anybody's keys")
     .meta({ format: 'path-or-url' })
     .optional()
-    .describe('Its public keys: a JWKS file, or an https:// URL. Either this or `discovery`.'),
+    .describe('Its public keys: a JWKS file, or an https:// URL. Either this, `discovery` or `tokenReview`.'),
   discovery: z
     .string()
     .max(2048)
     .regex(/^https:\/\//, 'must be an https:// URL')
     .optional()
-    .describe('The base URL of OpenID discovery; `/.well-known/openid-configuration` is appended. Either this or `jwks`.'),
+    .describe('The base URL of OpenID discovery; `/.well-known/openid-configuration` is appended. Either this, `jwks` or `tokenReview`.'),
+  tokenReview: z
+    .strictObject({
+      ...clusterFields,
+      cacheFor: duration({ min: 1000, max: 300_000 })
+        .prefault(defaults.issuer.cacheFor)
+        .describe('How long a yes is good: a pod that was deleted gets nothing new after that. At most `5m`.'),
+    })
+    .optional()
+    .describe(
+      'The API server of its Kubernetes cluster is asked about every new token, by TokenReview. Either this, `jwks` or `discovery`. `{}` in a pod of that cluster.',
+    ),
+  cluster: judged(clusterProblem)
+    .optional()
+    .describe(
+      "What clients call its cluster in `clusterid` (Istio's ISTIO_META_CLUSTER_ID). Once any issuer has one, a `clusterid` that is none of them is refused.",
+    ),
+  pods: z
+    .strictObject(clusterFields)
+    .optional()
+    .describe(
+      'Where to ask which pods run on a node, for `policy.trustedNodeAccounts`: the API server of its Kubernetes cluster. With `tokenReview` it is asked anyway.',
+    ),
   caFile: path().optional().describe("PEM file of the CAs that its HTTPS endpoint is verified against, instead of the system's."),
   tokenFile: path()
     .optional()

@@ -17,19 +17,24 @@ export function trustDomainOf(config: Config): TrustDomain {
 
 export function issuerSettings(issuer: IssuerConfig): IssuerSettings {
   const instance = issuer.instance ?? (issuer.path === defaults.issuer.path ? kubernetesPodUid : undefined);
-  return {
+  const common = {
     id: issuer.id,
     issuer: issuer.issuer,
     audiences: issuer.audiences,
-    // cross-check.ts has made sure that exactly one is given.
-    keys: issuer.discovery === undefined ? { jwks: issuer.jwks ?? '' } : { discovery: issuer.discovery },
     algorithms: issuer.algorithms,
     path: issuer.path,
     allow: issuer.allow,
     deny: issuer.deny,
+    ...(issuer.cluster === undefined ? {} : { cluster: issuer.cluster }),
+    ...(instance === undefined ? {} : { instance }),
+  };
+  if (issuer.tokenReview) return { ...common, review: { cacheForMs: issuer.tokenReview.cacheFor } };
+  return {
+    ...common,
+    // cross-check.ts has made sure that exactly one is given.
+    keys: issuer.discovery === undefined ? { jwks: issuer.jwks ?? '' } : { discovery: issuer.discovery },
     ...(issuer.caFile === undefined ? {} : { caFile: issuer.caFile }),
     ...(issuer.tokenFile === undefined ? {} : { tokenFile: issuer.tokenFile }),
-    ...(instance === undefined ? {} : { instance }),
   };
 }
 

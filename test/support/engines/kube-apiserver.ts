@@ -66,13 +66,17 @@ const startMs = 90_000;
 const callMs = 20_000;
 const dayMs = 86_400_000;
 
-export async function startKubeApiServer(): Promise<KubeApiServer> {
+export interface KubeServerOptions {
+  /** The `iss` of its tokens. Default: its address, as no two have. */
+  readonly issuer?: string;
+}
+
+export async function startKubeApiServer(options: KubeServerOptions = {}): Promise<KubeApiServer> {
   const binaries = await kubeBinaries();
   const folder = await tempFolder();
   const [port, etcdPort, peerPort] = [await freePort(), await freePort(), await freePort()];
   const address = `https://127.0.0.1:${port}`;
-  // Two clusters on one machine are two issuers, as the ports in their names say.
-  const issuer = address;
+  const issuer = options.issuer ?? address;
   const adminToken = randomBytes(24).toString('hex');
   const ca = await foreignCa('Kubernetes');
   const files = await writeFiles(folder.path, ca, adminToken);
@@ -274,7 +278,7 @@ function apiServerFlags({ port, etcdPort, issuer, files }: ServerFlags): string[
     `--service-account-issuer=${issuer}`,
     `--service-account-signing-key-file=${files.accountKey}`,
     `--service-account-key-file=${files.accountPublicKey}`,
-    `--service-account-jwks-uri=${issuer}/openid/v1/jwks`,
+    `--service-account-jwks-uri=https://127.0.0.1:${port}/openid/v1/jwks`,
     `--api-audiences=${issuer}`,
     '--authorization-mode=RBAC',
     '--service-cluster-ip-range=10.96.0.0/24',

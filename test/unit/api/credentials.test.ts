@@ -65,6 +65,7 @@ it('without authorization there is a certificate and a hint, or nothing', () => 
       token: undefined,
       peerChain,
       instanceHint: 'a',
+      cluster: undefined,
       audiences: ['signet'],
     },
   );

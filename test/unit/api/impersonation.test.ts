@@ -32,8 +32,8 @@ function world(changes: Partial<ImpersonationDeps> = {}) {
   const entries: AuditEntry[] = [];
   const impersonation = createImpersonation({
     trustDomain: parseTrustDomain('test.example'),
-    nodeAccounts: new Set(['/ns/istio-system/sa/ztunnel']),
-    pods,
+    nodeAccounts: () => new Set(['/ns/istio-system/sa/ztunnel']),
+    podsOf: (issuer) => (issuer === 'k8s' ? pods : undefined),
     mayMake: (issuer, id) => issuer === 'k8s' && !id.includes('/ns/other-cluster/'),
     allowed: () => undefined,
     append: (entry) => {
@@ -78,8 +78,8 @@ describe('impersonation is refused, opaquely and with a reason for the log,', ()
       why: /trustedNodeAccounts/,
       caller: { spiffeId: parseSpiffeId('spiffe://test.example/ns/istio-system/sa/ztunnel/x') },
     },
-    { what: 'by default', why: /trustedNodeAccounts/, deps: { nodeAccounts: new Set() } },
-    { what: 'without something that knows the pods of a node', why: /Kubernetes API/, deps: { pods: undefined } },
+    { what: 'by default', why: /trustedNodeAccounts/, deps: { nodeAccounts: () => new Set() } },
+    { what: 'without something that knows the pods of a node', why: /tokenReview nor pods/, deps: { podsOf: () => undefined } },
     { what: 'for a pod that is not on the node', why: /no such pod runs there/, asked: api, asksNode: true },
     {
       what: 'to a node proxy whose pod is gone',

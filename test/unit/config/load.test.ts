@@ -282,6 +282,31 @@ describe('each kind of mistake', () => {
         says: /^signet\.yaml:8:7: identity\.issuers\[0\]: has both jwks and discovery/,
       },
       {
+        what: 'keys and reviews',
+        text: production.replace('      allow', '      tokenReview: {}\n      allow'),
+        says: /^signet\.yaml:8:7: identity\.issuers\[0\]: has both jwks and tokenReview/,
+      },
+      {
+        what: 'no way to verify a token',
+        text: production.replace('      jwks: jwks.json\n', ''),
+        says: /^signet\.yaml:8:7: identity\.issuers\[0\]: needs jwks or discovery, where its public keys are, or tokenReview/,
+      },
+      {
+        what: 'a review that is good for too long',
+        text: production.replace('jwks: jwks.json', 'tokenReview: {cacheFor: 6m}'),
+        says: /identity\.issuers\[0\]\.tokenReview\.cacheFor: 6m is too long/,
+      },
+      {
+        what: 'what has no use with reviews',
+        text: production.replace('jwks: jwks.json', 'tokenReview: {}\n      pods: {}'),
+        says: /identity\.issuers\[0\]\.pods: has no use with tokenReview/,
+      },
+      {
+        what: 'a context of nothing',
+        text: production.replace('jwks: jwks.json', 'tokenReview: {context: east}'),
+        says: /identity\.issuers\[0\]\.tokenReview\.context: has no use without a kubeconfig/,
+      },
+      {
         what: 'keys over plain HTTP',
         text: production.replace('jwks.json', 'http://x/jwks'),
         says: /^signet\.yaml:10:13: identity\.issuers\[0\]\.jwks: must be a file or an https:\/\/ URL/,

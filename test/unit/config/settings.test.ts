@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { checkIssuerSettings } from '../../../src/identity/issuer-settings.ts';
+import { checkIssuerSettings, isReviewed } from '../../../src/identity/issuer-settings.ts';
 import { createPolicy } from '../../../src/policy/rules.ts';
 import { parseSpiffeId } from '../../../src/spiffe/id.ts';
 import { isLoopback, isWildcard, splitAddress } from '../../../src/config/address.ts';
@@ -18,7 +18,7 @@ describe('what the other parts are given', () => {
   it("issuers as identity wants them, with the pod's uid as the instance of Kubernetes' path alone", async () => {
     const config = await loadConfig({ env, dev: true });
     const [a, b] = config.identity.issuers.map(issuerSettings);
-    assert.ok(a && b);
+    assert.ok(a && b && !isReviewed(a) && !isReviewed(b));
     assert.deepEqual([a.keys, a.instance, a.algorithms], [{ jwks: '/keys.json' }, '/kubernetes.io/pod/uid', ['RS256', 'ES256']]);
     assert.deepEqual([b.keys, b.instance], [{ discovery: 'https://y' }, undefined]);
     assert.deepEqual(checkIssuerSettings([a, b]), []);

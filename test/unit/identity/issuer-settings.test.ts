@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { checkIssuerSettings, issuerOverlap } from '../../../src/identity/issuer-settings.ts';
-import type { IssuerSettings } from '../../../src/identity/issuer-settings.ts';
+import type { IssuerSettings, KeyIssuerSettings } from '../../../src/identity/issuer-settings.ts';
 import { kubernetesIssuer } from '../../support/token-world.ts';
 
 const fieldsWrong = (...settings: readonly IssuerSettings[]) =>
@@ -16,7 +16,7 @@ describe('issuer settings', () => {
   });
 
   it('refuses each mistake at its field', () => {
-    const wrong: readonly (readonly [keyof IssuerSettings, unknown])[] = [
+    const wrong: readonly (readonly [keyof KeyIssuerSettings, unknown])[] = [
       ['id', ''],
       ['id', 'a b'],
       ['issuer', ''],

@@ -3,7 +3,7 @@ import { rm, writeFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import { SignetError } from '../../../src/base/errors.ts';
 import { failureReason } from '../../../src/identity/authentication-failure.ts';
-import type { IssuerSettings } from '../../../src/identity/issuer-settings.ts';
+import type { KeyIssuerSettings } from '../../../src/identity/issuer-settings.ts';
 import type { KeySourceLimits } from '../../../src/identity/key-source.ts';
 import { eventually } from '../../support/eventually.ts';
 import { failureOf } from '../../support/failure.ts';
@@ -19,7 +19,7 @@ const floorMs = 10_000;
 const limits: KeySourceLimits = { timeoutMs: 5000, floorMs, refreshEveryMs: 3_600_000, retry: { baseMs: 3_600_000, maxMs: 3_600_000 } };
 const wellKnown = '/.well-known/openid-configuration';
 
-function worldOf(fields: Partial<IssuerSettings>, keySourceLimits = limits): TokenWorld {
+function worldOf(fields: Partial<KeyIssuerSettings>, keySourceLimits = limits): TokenWorld {
   return tokenWorld({ issuers: [kubernetesIssuer(fields)], keySourceLimits });
 }
 

@@ -143,7 +143,13 @@ describe('admission to a stream', () => {
         trustListeners.add(listener);
         return () => trustListeners.delete(listener);
       },
-      credentials: (call) => ({ token: call.header('authorization'), peerChain: [], instanceHint: undefined, audiences: [] }),
+      credentials: (call) => ({
+        token: call.header('authorization'),
+        peerChain: [],
+        instanceHint: undefined,
+        cluster: undefined,
+        audiences: [],
+      }),
     });
     return {
       admission,

@@ -19,7 +19,13 @@ test('a certificate that TLS takes and our parser does not is refused by the aut
   };
   const { completing } = await openKnownIntermediates(memoryCaState(), silentLog);
   const odd = Buffer.from('308000', 'hex');
-  const credentials: Credentials = { token: undefined, peerChain: [odd], instanceHint: undefined, audiences: ['signet'] };
+  const credentials: Credentials = {
+    token: undefined,
+    peerChain: [odd],
+    instanceHint: undefined,
+    cluster: undefined,
+    audiences: ['signet'],
+  };
   const failure = await failureOf(Promise.resolve().then(() => completing(strict).authenticate(credentials, new AbortController().signal)));
   assert.equal(failure.code, 'UNAUTHENTICATED');
   assert.deepEqual(shown[0]?.peerChain, [odd]);
