@@ -25,6 +25,9 @@ export interface Load {
   sawSerials(count: number, ms?: number): Promise<void>;
   readonly serials: readonly string[];
   readonly failed: number;
+  /** As in the report, so far. */
+  readonly firstFailureAt: number | undefined;
+  readonly lastFailureAt: number | undefined;
   /** Stops asking, waits for what is under way, and reports. */
   stop(): Promise<LoadReport>;
 }
@@ -91,6 +94,12 @@ export function startLoadOf(request: () => Promise<string>): Load {
     },
     get failed() {
       return failed;
+    },
+    get firstFailureAt() {
+      return firstFailureAt;
+    },
+    get lastFailureAt() {
+      return lastFailureAt;
     },
     async sawSerials(count, ms = 120_000) {
       const end = Date.now() + ms;

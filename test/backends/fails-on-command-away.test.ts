@@ -1,7 +1,7 @@
 /** The built-in CA with something before it that fails on command: the story itself, without anybody's engine. */
 import { describeAuthorityAway } from '../support/authority-away-story.ts';
 
-describeAuthorityAway('builtin', () =>
+describeAuthorityAway('fails-on-command', () =>
   Promise.resolve({
     settings: { type: 'builtin' },
     mesh: { outages: true },

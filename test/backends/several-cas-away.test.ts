@@ -59,6 +59,10 @@ describe('several CA backends', () => {
     for (const name of ['payments', 'shop']) await mesh.signet.authority('fails', name);
     await sleep(45_000);
     assert.equal(await signer(mesh, shop.id), 'builtin');
+    assert.match(
+      await signetDone(['certs', 'show', '--data', mesh.signet.data, shopLoad.serials.at(-1) ?? '']),
+      /^Signed by: +builtin, key /m,
+    );
     const ready = await (await fetch(`http://${mesh.signet.http}/readyz`)).text();
     assert.equal(ready, 'ready\n', 'the default backend is well');
     const metrics = await (await fetch(`http://${mesh.signet.http}/metrics`)).text();
@@ -90,6 +94,9 @@ describe('several CA backends', () => {
     assert.ok(paymentsReport);
     t.diagnostic(describeLoad(paymentsReport));
     assert.ok(paymentsReport.lastFailureAt !== undefined && paymentsReport.lastFailureAt <= returned + 5000);
-    assert.match(await mesh.signet.log(), /"authority":"shop".*its circuit is open/);
+    const log = await mesh.signet.log();
+    assert.match(log, /"authority":"shop".*its circuit is open/);
+    assert.match(log, /"authority":"shop".*"the CA backend is back"/);
+    assert.match(log, new RegExp(`"spiffeId":"${shop.id}".*"authority":"builtin".*"certificate issued"`));
   });
 });
