@@ -24,10 +24,12 @@ async function fromThePage(files: string): Promise<Readonly<Record<string, unkno
   return { ca, policy: { rules: [...policy.rules, { match: '/ns/load/**', tier: 'critical' }] } };
 }
 
-/** `signet certs list --json`: which backend signed the newest certificate of an identity. */
-async function signer(mesh: Mesh, identity: string): Promise<string> {
-  const text = await signetDone(['certs', 'list', '--data', mesh.signet.data, '--identity', identity, '--limit', '1', '--json']);
-  return (JSON.parse(text) as readonly { readonly authority: string }[])[0]?.authority ?? '';
+/** Which backend signed the newest certificate of an identity. */
+async function signer(mesh: Mesh, spiffeId: string): Promise<string> {
+  return askAdmin(mesh.signet.data, async (admin) => {
+    for await (const [newest] of admin.certificates({ spiffeId, instance: '', unexpired: false, limit: 1 })) return newest?.authority ?? '';
+    return '';
+  });
 }
 
 describe('several CA backends', () => {
@@ -59,10 +61,6 @@ describe('several CA backends', () => {
     for (const name of ['payments', 'shop']) await mesh.signet.authority('fails', name);
     await sleep(45_000);
     assert.equal(await signer(mesh, shop.id), 'builtin');
-    assert.match(
-      await signetDone(['certs', 'show', '--data', mesh.signet.data, shopLoad.serials.at(-1) ?? '']),
-      /^Signed by: +builtin, key /m,
-    );
     const ready = await (await fetch(`http://${mesh.signet.http}/readyz`)).text();
     assert.equal(ready, 'ready\n', 'the default backend is well');
     const metrics = await (await fetch(`http://${mesh.signet.http}/metrics`)).text();
@@ -94,6 +92,12 @@ describe('several CA backends', () => {
     assert.ok(paymentsReport);
     t.diagnostic(describeLoad(paymentsReport));
     assert.ok(paymentsReport.lastFailureAt !== undefined && paymentsReport.lastFailureAt <= returned + 5000);
+    // The operator's view, once the load is over: a process of Node each is much for a busy machine.
+    const listed = await signetDone(['certs', 'list', '--data', mesh.signet.data, '--identity', shop.id, '--json']);
+    const certificates = JSON.parse(listed) as readonly { readonly serial: string; readonly authority: string }[];
+    assert.deepEqual(new Set(certificates.map(({ authority }) => authority)), new Set(['shop', 'builtin']));
+    const elsewhere = certificates.find(({ authority }) => authority === 'builtin')?.serial ?? '';
+    assert.match(await signetDone(['certs', 'show', elsewhere, '--data', mesh.signet.data]), /^Signed by: +builtin, key /m);
     const log = await mesh.signet.log();
     assert.match(log, /"authority":"shop".*its circuit is open/);
     assert.match(log, /"authority":"shop".*"the CA backend is back"/);
