@@ -31,6 +31,8 @@ const homes: readonly (readonly [name: string, module: string, home: string])[] 
   ['grpc-js', '@grpc/(grpc-js|proto-loader)', '^(src/(sds|workload|workload-api|api|server|agent|cli)/|test/)'],
   ['prom-client', 'prom-client', '^(src/observe/(agent-)?metrics\\.ts|test/)'],
   ['pkcs11js', 'pkcs11js', '^(src/ca/pkcs11/|test/)'],
+  ['aws', '(@aws-sdk|@smithy)', '^(src/ca/aws/|test/)'],
+  ['google-auth-library', 'google-auth-library', '^(src/ca/google/|test/)'],
   ['pino', 'pino', '^(src/observe/logger\\.ts|test/)'],
 ];
 

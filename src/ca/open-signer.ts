@@ -14,6 +14,10 @@ async function keeperOf(settings: SignerSettings): Promise<Keeper> {
       return keeper((await import('./pkcs11/pkcs11-custodian.ts')).pkcs11, settings);
     case 'transit':
       return keeper((await import('./vault-transit/transit-custodian.ts')).transit, settings);
+    case 'aws-kms':
+      return keeper((await import('./aws-kms/aws-kms-signer.ts')).awsKms, settings);
+    case 'gcp-kms':
+      return keeper((await import('./gcp-kms/gcp-kms-signer.ts')).gcpKms, settings);
   }
 }
 

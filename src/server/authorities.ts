@@ -190,6 +190,16 @@ async function openAuthority(name: string, backend: BackendConfig, parts: Author
       const { openVaultAuthority } = await import('../ca/vault/vault-authority.ts');
       return openVaultAuthority({ name, trustDomain, settings: backend, clock, log });
     }
+    case 'aws-pca': {
+      const { openAwsPcaAuthority } = await import('../ca/aws-pca/aws-pca-authority.ts');
+      const { certificateAuthority, endpoint } = backend;
+      return openAwsPcaAuthority({ name, certificateAuthority, endpoint, clock, random: Math.random, log });
+    }
+    case 'gcp-cas': {
+      const { openGcpCasAuthority } = await import('../ca/gcp-cas/gcp-cas-authority.ts');
+      const { caPool, certificateTemplate, credentialsFile, endpoint } = backend;
+      return openGcpCasAuthority({ name, caPool, certificateTemplate, credentialsFile, endpoint, clock, random: Math.random, log });
+    }
   }
 }
 
