@@ -212,7 +212,9 @@ export function createIssuer(deps: IssuerDeps): Issuer {
       await recorder.issued(record);
       recordingFails = false;
     } catch (error) {
-      recordingFails = true;
+      // What can't be recorded because the CA gave it before is no failure of the store.
+      recordingFails = !(error instanceof SignetError && error.code === 'AUTHORITY_MISBEHAVED');
+      if (!recordingFails) deps.log.error({ authority: authority.name, spiffeId: caller.spiffeId, err: error }, 'the CA returned a certificate that it gave before; it is not used');
       throw error;
     }
     newest = Math.max(newest, record.issuedAt);

@@ -1,4 +1,4 @@
-import type { ChannelCredentials, ChannelOptions, ServiceDefinition, ServiceError } from '@grpc/grpc-js';
+import type { ChannelCredentials, ChannelOptions, ServiceDefinition } from '@grpc/grpc-js';
 import { Client } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { join } from 'node:path';
@@ -97,28 +97,40 @@ export function openPluginClient(target: PluginTarget, plugin: string): PluginCl
     );
   }
 
+  /**
+   * A call with one answer, as one with a stream of them: over the wire they are alike, and grpc-js waits for ever on who
+   * answers twice where one answer was declared.
+   */
   async function call<T>(name: string, schema: z.ZodType<T>, request: object, signal: AbortSignal): Promise<T> {
+    const answers = stream(name, request, signal);
+    const first = await answers.next();
+    if (first.done === true) throw misbehaved(plugin, 'No message received');
+    const second = await answers.next();
+    if (second.done !== true) {
+      void answers.return(undefined);
+      throw misbehaved(plugin, 'Too many responses received');
+    }
+    return checked(schema, first.value);
+  }
+
+  /** Ends when the plugin ends it, or throws what gRPC says. */
+  async function* stream(name: string, request: object, signal: AbortSignal): AsyncGenerator<unknown, undefined> {
     const { path, requestSerialize, responseDeserialize } = method(name);
     signal.throwIfAborted();
-    const answer = await new Promise<unknown>((resolve, reject) => {
-      const settle = (error: ServiceError | null, response?: unknown): void => {
-        signal.removeEventListener('abort', cancel);
-        if (error) reject(error);
-        else resolve(response);
-      };
-      const running = client.makeUnaryRequest(
-        path,
-        requestSerialize,
-        (bytes: Buffer): unknown => responseDeserialize(bytes),
-        request,
-        settle,
-      );
-      const cancel = (): void => {
-        running.cancel();
-      };
-      signal.addEventListener('abort', cancel, { once: true });
-    });
-    return checked(schema, answer);
+    const running = client.makeServerStreamRequest(path, requestSerialize, (bytes: Buffer): unknown => responseDeserialize(bytes), request);
+    const cancel = (): void => {
+      running.cancel();
+    };
+    signal.addEventListener('abort', cancel, { once: true });
+    try {
+      for await (const message of running) yield message as unknown;
+    } finally {
+      signal.removeEventListener('abort', cancel);
+      // What comes after the end is of no interest, and must not be thrown at the process.
+      running.on('error', () => undefined);
+      running.cancel();
+    }
+    return undefined;
   }
 
   const tried = <T>(work: Promise<T>, signal: AbortSignal): Promise<T> =>
@@ -140,21 +152,10 @@ export function openPluginClient(target: PluginTarget, plugin: string): PluginCl
       ),
     health: (signal) => tried(call('Health', healthResponse, {}, signal), signal),
     async *watchTrust(signal) {
-      const { path, requestSerialize, responseDeserialize } = method('WatchTrust');
-      if (signal.aborted) throw pluginError(undefined, plugin, signal);
-      const stream = client.makeServerStreamRequest(path, requestSerialize, (bytes: Buffer): unknown => responseDeserialize(bytes), {});
-      const cancel = (): void => {
-        stream.cancel();
-      };
-      signal.addEventListener('abort', cancel, { once: true });
       try {
-        for await (const message of stream) yield checked(trustMessage, message);
+        for await (const message of stream('WatchTrust', {}, signal)) yield checked(trustMessage, message);
       } catch (error) {
         throw pluginError(error, plugin, signal);
-      } finally {
-        signal.removeEventListener('abort', cancel);
-        stream.on('error', () => undefined);
-        stream.cancel();
       }
     },
     close: () => {

@@ -42,7 +42,7 @@ const words: Readonly<Record<PluginFault, string>> = {
 };
 
 /** What gRPC's library says in a plugin's name when that sent what it may not. */
-const violation = /^(?:Received message larger than max|Too many responses received|No message received|Response message parsing error)/;
+const violation = /^(?:Received message larger than max|Response message parsing error)/;
 /** So gRPC's library begins when there is no connection; the system's or TLS's own reason is at the end. */
 const notConnected = /^No connection established/;
 /** TLS alerts by which the other side tells that it doesn't take our certificate (RFC 8446 §6.2). */
