@@ -22,10 +22,12 @@ export interface CommandSourceOptions {
   readonly folder: string;
   readonly clock: Clock;
   readonly log: Log;
+  /** How long it may take to end, in ms. */
+  readonly graceMs?: number;
 }
 
 const path = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-const graceMs = 5000;
+const usualGraceMs = 5000;
 const lookEveryMs = 20;
 
 /** Runs the plugin as a child: each endpoint is one run of it, with a socket of its own that nobody else can reach. */
@@ -40,7 +42,7 @@ export function commandSource(options: CommandSourceOptions): PluginSource {
       command,
       environment: { PATH: path, ...options.environment, SIGNET_PLUGIN_SOCKET: socket, SIGNET_PLUGIN_REVISION: '1' },
       socket,
-      graceMs,
+      graceMs: options.graceMs ?? usualGraceMs,
       clock,
       said: (line) => {
         // In the message, which the log scrubs of keys and tokens.
