@@ -273,7 +273,8 @@ describe('a hostile plugin with a memory', () => {
   it('that crashes with a request in its hands: nothing is published, and it is used again when it is back', async () => {
     await using crashing = await pluginWorld();
     crashing.plugin.answer = async () => {
-      await crashing.plugin.crash();
+      crashing.plugin.stop();
+      await crashing.plugin.start();
       return new Promise<never>(() => undefined);
     };
     assert.equal((await failureOf(crashing.issue())).code, 'AUTHORITY_UNAVAILABLE');

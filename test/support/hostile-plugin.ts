@@ -38,8 +38,12 @@ export type Answer = readonly (readonly Buffer[])[];
 /** A plugin with a real CA behind it that answers what a test wants, also what the protocol forbids. */
 export interface HostilePlugin extends AsyncDisposable {
   readonly socket: string;
+  /** HOST:PORT, when it listens with TLS. */
+  readonly address: string;
+  /** What it is known by and whom it lets in, from the next start on. */
+  tls: PluginTls | undefined;
   /** Its CA; what it signs here is what an honest plugin would. */
-  readonly ca: FakeAuthority;
+  ca: FakeAuthority;
   readonly asked: SignFields[];
   honest(request: SignFields): Promise<readonly Buffer[]>;
   /** Undefined: an honest answer. It may never settle, and may throw a gRPC status. */
@@ -50,8 +54,17 @@ export interface HostilePlugin extends AsyncDisposable {
   trust: Readonly<Record<string, unknown>>;
   /** Sends what `trust` is now to all who watch. */
   announce(): void;
-  /** Every connection is cut, as by a crash, and it is up again at once. */
-  crash(): Promise<void>;
+  /** Every connection is cut, as by a crash. */
+  stop(): void;
+  /** At the same place. */
+  start(): Promise<void>;
+}
+
+/** PEM. */
+export interface PluginTls {
+  readonly ca: string;
+  readonly certificate: string;
+  readonly key: string;
 }
 
 const definition = ((): ServiceDefinition => {
@@ -65,13 +78,14 @@ const definition = ((): ServiceDefinition => {
   return { ...service, Sign: { ...sign, responseStream: true } };
 })();
 
-export async function hostilePlugin(clock: Clock): Promise<HostilePlugin> {
+/** On a unix socket, or on loopback with TLS. */
+export async function hostilePlugin(clock: Clock, tls?: PluginTls): Promise<HostilePlugin> {
   const folder = await tempFolder();
   const socket = folder.file('plugin.sock');
-  const ca = await fakeAuthority({ clock, name: 'plugin' });
+  let port = 0;
   const watchers = new Set<ServerWritableStream<unknown, unknown>>();
 
-  const trust = (): object => ({ anchors: [ca.root], issuersEnd: Math.floor(ca.issuersEnd() / 1000), ...plugin.trust });
+  const trust = (): object => ({ anchors: [plugin.ca.root], issuersEnd: Math.floor(plugin.ca.issuersEnd() / 1000), ...plugin.trust });
   const unary =
     (answer: () => object) =>
     (_call: ServerUnaryCall<unknown, unknown>, done: sendUnaryData<unknown>): void => {
@@ -109,10 +123,18 @@ export async function hostilePlugin(clock: Clock): Promise<HostilePlugin> {
         call.on('cancelled', () => watchers.delete(call));
       },
     });
-    await new Promise<void>((resolve, reject) => {
-      next.bindAsync(`unix:${socket}`, ServerCredentials.createInsecure(), (error) => {
+    const { tls: own } = plugin;
+    const credentials = own
+      ? ServerCredentials.createSsl(
+          Buffer.from(own.ca),
+          [{ cert_chain: Buffer.from(own.certificate), private_key: Buffer.from(own.key) }],
+          true,
+        )
+      : ServerCredentials.createInsecure();
+    port = await new Promise<number>((resolve, reject) => {
+      next.bindAsync(own ? `127.0.0.1:${String(port)}` : `unix:${socket}`, credentials, (error, bound) => {
         if (error) reject(error);
-        else resolve();
+        else resolve(bound);
       });
     });
     return next;
@@ -120,21 +142,25 @@ export async function hostilePlugin(clock: Clock): Promise<HostilePlugin> {
 
   const plugin: HostilePlugin = {
     socket,
-    ca,
+    get address() {
+      return `127.0.0.1:${String(port)}`;
+    },
+    tls,
+    ca: await fakeAuthority({ clock, name: 'plugin' }),
     asked: [],
     answer: undefined,
     handshake: {},
     health: {},
     trust: {},
     async honest({ spiffeId, publicKey, notBefore, notAfter, csr }) {
-      const { certificates } = await ca.sign(
+      const { certificates } = await plugin.ca.sign(
         {
           spiffeId: parseSpiffeId(spiffeId),
           spki: publicKey,
           spkiSha256: sha256Hex(publicKey),
           csr: () => csr,
           notBefore: notBefore * 1000,
-          notAfter: notAfter * 1000,
+          notAfter: Math.min(notAfter * 1000, plugin.ca.issuersEnd()),
         },
         new AbortController().signal,
       );
@@ -143,9 +169,11 @@ export async function hostilePlugin(clock: Clock): Promise<HostilePlugin> {
     announce() {
       for (const call of watchers) call.write(trust());
     },
-    async crash() {
+    stop() {
       server.forceShutdown();
       watchers.clear();
+    },
+    async start() {
       server = await listen();
     },
     async [Symbol.asyncDispose]() {
