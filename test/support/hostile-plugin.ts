@@ -1,4 +1,4 @@
-import { loadPackageDefinition, Server, ServerCredentials, status } from '@grpc/grpc-js';
+import { loadPackageDefinition, Server, ServerCredentials } from '@grpc/grpc-js';
 import type { ServerUnaryCall, ServerWritableStream, ServiceDefinition, sendUnaryData } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { join } from 'node:path';
@@ -103,9 +103,7 @@ export async function hostilePlugin(clock: Clock, tls?: PluginTls): Promise<Host
         ...plugin.handshake,
       })),
       Health: unary(() => ({ canSign: true, detail: 'fine', ...plugin.health })),
-      SignIntermediate: (_call: ServerUnaryCall<unknown, unknown>, done: sendUnaryData<unknown>) => {
-        done({ code: status.UNIMPLEMENTED, details: 'no' });
-      },
+      SignIntermediate: unary(() => ({ chain: [plugin.ca.issuing.certificate] })),
       Sign: (call: ServerWritableStream<SignFields, unknown>) => {
         plugin.asked.push(call.request);
         const answer = async (): Promise<Answer> => (plugin.answer ? plugin.answer(call.request) : [await plugin.honest(call.request)]);

@@ -74,7 +74,7 @@ export async function openPluginAuthority(options: PluginAuthorityOptions): Prom
         if (!signIntermediate) throw new SignetError('AUTHORITY_MISCONFIGURED', `plugin ${name} can't sign intermediates`);
         const { csr, commonName, notAfter } = request;
         const publicKey = parseCsr(csr).key.spki;
-        const chain = await client.signIntermediate({ csr, publicKey, commonName, notAfter: notAfter / 1000 }, signal);
+        const chain = await client.signIntermediate({ csr, publicKey, commonName, notAfter: Math.floor(notAfter / 1000) }, signal);
         return { certificates: chain };
       }),
     anchors: () => {

@@ -140,7 +140,8 @@ export function openPluginLink(options: PluginLinkOptions): PluginLink {
       }
       waitMs = backoffMs(0, askAgain, random);
     } catch (error) {
-      if (!heard || alive.aborted) throw error;
+      // Who has never stood has nothing to fall back on.
+      if (standing?.client !== client || alive.aborted) throw error;
       const failure = SignetError.from(error);
       const said = failure.code === 'AUTHORITY_MISBEHAVED' ? log.error : log.warn;
       said({ authority: name, err: failure }, 'the plugin no longer says what its leaves chain to; its last word stands');
