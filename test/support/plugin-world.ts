@@ -1,6 +1,7 @@
 import { socketSource } from '../../src/ca/plugin/address-source.ts';
 import { openPluginAuthority } from '../../src/ca/plugin/plugin-authority.ts';
 import type { Authority } from '../../src/ca/authority.ts';
+import { guarded } from '../../src/ca/resilience/guarded-authority.ts';
 import { createIssuer } from '../../src/issuance/issuer.ts';
 import type { Issued, Issuer } from '../../src/issuance/issuer.ts';
 import { parseTrustDomain } from '../../src/spiffe/id.ts';
@@ -31,7 +32,7 @@ export async function pluginWorld(options: { readonly signTimeoutMs?: number } =
   const unbounded = { perSecond: 100_000, burst: 1_000_000 };
   const world = await issuingWorld({ gateLimits: { identityRate: unbounded, totalRate: unbounded } });
   const plugin = await hostilePlugin(world.clock);
-  const authority = await openPluginAuthority({
+  const bare = await openPluginAuthority({
     name: 'hostile',
     trustDomain: parseTrustDomain('test.example'),
     source: socketSource(plugin.socket),
@@ -39,6 +40,7 @@ export async function pluginWorld(options: { readonly signTimeoutMs?: number } =
     random: world.random,
     log: world.log,
   });
+  const authority = guarded(bare, { clock: world.clock, random: world.random, log: world.log, timeoutMs: options.signTimeoutMs ?? 20_000 });
   await world.trust.setSource('authority:hostile', await authority.anchors(never));
   const issuer = createIssuer({
     policy: world.policy,
