@@ -1,6 +1,7 @@
 import { credentials } from '@grpc/grpc-js';
 import { stat } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
+import type { BackoffLimits } from '../../base/backoff.ts';
 import { SignetError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { readSecret } from '../../base/secret-file.ts';
@@ -8,9 +9,13 @@ import { sha256Hex } from '../../x509/keys.ts';
 import { renewed } from './plugin-source.ts';
 import type { PluginEndpoint, PluginSource } from './plugin-source.ts';
 
+/** A connection that is refused costs next to nothing, and a renewal may have no more than a second left. */
+const retry: BackoffLimits = { baseMs: 100, maxMs: 500 };
+
 /** A plugin that runs by itself on this host: the folder of its socket is the door. */
 export function socketSource(path: string): PluginSource {
   return {
+    retry,
     acquire: () =>
       Promise.resolve({
         address: `unix:${path}`,
@@ -75,7 +80,7 @@ export function addressSource(options: AddressSourceOptions): PluginSource {
     };
   }
 
-  return { acquire };
+  return { retry, acquire };
 }
 
 /** Changes when one of the files does. */

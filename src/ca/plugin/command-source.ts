@@ -4,6 +4,7 @@ import { constants } from 'node:fs';
 import { access, lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { BackoffLimits } from '../../base/backoff.ts';
 import type { Clock } from '../../base/clock.ts';
 import { SignetError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
@@ -29,6 +30,7 @@ export interface CommandSourceOptions {
 const path = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const usualGraceMs = 5000;
 const lookEveryMs = 20;
+const retry: BackoffLimits = { baseMs: 200, maxMs: 3000 };
 
 /** Runs the plugin as a child: each endpoint is one run of it, with a socket of its own that nobody else can reach. */
 export function commandSource(options: CommandSourceOptions): PluginSource {
@@ -99,5 +101,5 @@ export function commandSource(options: CommandSourceOptions): PluginSource {
     }
   }
 
-  return { acquire };
+  return { retry, acquire };
 }

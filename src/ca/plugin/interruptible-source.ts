@@ -12,6 +12,7 @@ export function interruptible(source: PluginSource): InterruptibleSource {
   const running = new Set<PluginEndpoint>();
   let stopped = false;
   return {
+    retry: source.retry,
     async acquire(signal) {
       if (stopped) throw new SignetError('AUTHORITY_UNAVAILABLE', 'the plugin was stopped for this case');
       const endpoint = await source.acquire(signal);

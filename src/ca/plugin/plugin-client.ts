@@ -1,5 +1,5 @@
 import type { ChannelCredentials, ChannelOptions, ServiceDefinition } from '@grpc/grpc-js';
-import { Client } from '@grpc/grpc-js';
+import { Client, connectivityState } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { join } from 'node:path';
 import type { z } from 'zod';
@@ -26,6 +26,8 @@ export interface PluginClient {
   /** Ends when the plugin ends it. */
   watchTrust(signal: AbortSignal): AsyncGenerator<TrustMessage>;
   health(signal: AbortSignal): Promise<z.output<typeof healthResponse>>;
+  /** Aborts when the connection that stands now doesn't any more; at once, if there is none. */
+  lost(): AbortSignal;
   /** Calls that are on their way are let finish. */
   close(): void;
 }
@@ -157,6 +159,16 @@ export function openPluginClient(target: PluginTarget, plugin: string): PluginCl
       } catch (error) {
         throw pluginError(error, plugin, signal);
       }
+    },
+    lost() {
+      const lost = new AbortController();
+      const channel = client.getChannel();
+      if (channel.getConnectivityState(false) !== connectivityState.READY) lost.abort();
+      else
+        channel.watchConnectivityState(connectivityState.READY, Number.POSITIVE_INFINITY, () => {
+          lost.abort();
+        });
+      return lost.signal;
     },
     close: () => {
       client.close();

@@ -49,8 +49,8 @@ export interface PluginLink {
 
 /** The one revision of the protocol that there is. */
 const revision = 1;
-/** Back within 5 s of the plugin's return is promised. */
-const retry: BackoffLimits = { baseMs: 200, maxMs: 3000 };
+/** After a stream of trust that failed, on a connection that may be well. */
+const watchAgain: BackoffLimits = { baseMs: 200, maxMs: 200 };
 /** A stream of trust that was ended in peace is opened again after 15 to 30 s. */
 const askAgain: BackoffLimits = { baseMs: 30_000, maxMs: 30_000 };
 /** One that sends without end is heard at this pace. */
@@ -81,7 +81,7 @@ export function openPluginLink(options: PluginLinkOptions): PluginLink {
       await dismiss();
       settled.resolve(undefined);
       if (isClosing()) return;
-      const waitMs = Math.round(backoffMs(failures++, retry, random));
+      const waitMs = Math.round(backoffMs(failures++, source.retry, random));
       log.warn({ authority: name, err: fault, againInMs: waitMs }, 'the plugin is away: it is tried again');
       await pause(waitMs, closing.signal).catch(() => undefined);
     }
@@ -145,11 +145,13 @@ export function openPluginLink(options: PluginLinkOptions): PluginLink {
       const failure = SignetError.from(error);
       const said = failure.code === 'AUTHORITY_MISBEHAVED' ? log.error : log.warn;
       said({ authority: name, err: failure }, 'the plugin no longer says what its leaves chain to; its last word stands');
-      waitMs = backoffMs(0, retry, random);
+      waitMs = backoffMs(0, watchAgain, random);
     } finally {
       void stream.return(undefined).catch(() => undefined);
     }
-    await pause(waitMs, alive);
+    // Who goes away in peace ends its stream first; that is noticed by the connection alone.
+    await pause(waitMs, AbortSignal.any([alive, client.lost()])).catch(() => undefined);
+    if (alive.aborted) throw SignetError.from(alive.reason);
   }
 
   function take(next: PluginTrust): void {

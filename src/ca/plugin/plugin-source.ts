@@ -1,3 +1,4 @@
+import type { BackoffLimits } from '../../base/backoff.ts';
 import type { PluginTarget } from './plugin-client.ts';
 
 /** A plugin that runs and can be called. */
@@ -16,6 +17,8 @@ export const renewed = Symbol('renewed');
 
 /** Where a plugin comes from: a command to run, a socket, an address. */
 export interface PluginSource {
+  /** How soon to acquire again after a fault. A try costs little, or a start of a process. */
+  readonly retry: BackoffLimits;
   /** Throws AUTHORITY_UNAVAILABLE or AUTHORITY_MISCONFIGURED, saying what to do. */
   acquire(signal: AbortSignal): Promise<PluginEndpoint>;
 }
