@@ -27,6 +27,7 @@ const entries: readonly Entry[] = [
   { name: 'token', summary: 'mint a service-account token of the development issuer', load: () => import('./token.ts') },
   { name: 'csr', summary: "make a private key on this host and bind it to the workload's identity", load: () => import('./csr.ts') },
   { name: 'envoy', summary: 'configurations for Envoy', load: () => import('./envoy.ts') },
+  { name: 'plugin', summary: 'test a CA backend of your own', load: () => import('./plugin.ts') },
   { name: 'config', summary: 'check a configuration file', load: () => import('./config.ts') },
 ];
 

@@ -212,7 +212,11 @@ export function createIssuer(deps: IssuerDeps): Issuer {
       await recorder.issued(record);
       recordingFails = false;
     } catch (error) {
-      recordingFails = true;
+      const given = error instanceof SignetError && error.code === 'AUTHORITY_MISBEHAVED';
+      // What can't be recorded because the CA gave it before says nothing of the store.
+      if (given)
+        deps.log.error({ authority: authority.name, spiffeId: caller.spiffeId, err: error }, 'the CA returned a certificate again');
+      else recordingFails = true;
       throw error;
     }
     newest = Math.max(newest, record.issuedAt);

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { abortable, deadlineSignal } from '../base/deadline.ts';
 import { SignetError } from '../base/errors.ts';
@@ -199,6 +200,13 @@ async function openAuthority(name: string, backend: BackendConfig, parts: Author
       const { openGcpCasAuthority } = await import('../ca/gcp-cas/gcp-cas-authority.ts');
       const { caPool, certificateTemplate, credentialsFile, endpoint } = backend;
       return openGcpCasAuthority({ name, caPool, certificateTemplate, credentialsFile, endpoint, clock, random: Math.random, log });
+    }
+    case 'plugin': {
+      const { openPluginAuthority } = await import('../ca/plugin/plugin-authority.ts');
+      const { configuredSource } = await import('../ca/plugin/configured-source.ts');
+      const folder = join(parts.config.data, 'plugins');
+      const source = configuredSource(backend, { name, folder, environment: process.env, clock, log });
+      return openPluginAuthority({ name, trustDomain, source, startTimeoutMs: backend.startTimeout, random: Math.random, log });
     }
   }
 }

@@ -3,6 +3,7 @@ import { awsPcaSettings } from '../../ca/aws-pca/settings.ts';
 import { builtinSettings } from '../../ca/builtin/settings.ts';
 import { filesSettings } from '../../ca/files/settings.ts';
 import { gcpCasSettings } from '../../ca/gcp-cas/settings.ts';
+import { pluginSettings } from '../../ca/plugin/settings.ts';
 import { vaultSettings } from '../../ca/vault/settings.ts';
 import { name } from '../../config/fields.ts';
 
@@ -20,6 +21,7 @@ export const backend = z.discriminatedUnion('type', [
   vaultSettings.extend(mayBeAway),
   awsPcaSettings.extend(mayBeAway),
   gcpCasSettings.extend(mayBeAway),
+  pluginSettings.safeExtend(mayBeAway),
 ]);
 
 export function fallbackOf(settings: z.output<typeof backend> | undefined): string | undefined {

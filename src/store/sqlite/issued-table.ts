@@ -87,7 +87,8 @@ export function openIssuedTable(db: DatabaseSync, commits: GroupCommit, log: Log
       for (const one of batch) {
         checkRecord(one);
         if (reserved.has(one.serial) || idOf(one.serial) !== undefined) {
-          throw new SignetError('INTERNAL', 'a certificate with this serial is on record already');
+          // Ours are 128 random bits: only somebody else's CA gives one twice (RFC 5280 §4.1.2.2), or an old certificate again.
+          throw new SignetError('AUTHORITY_MISBEHAVED', 'a certificate with this serial is on record already');
         }
         reserved.add(one.serial);
         taken.push(one.serial);
