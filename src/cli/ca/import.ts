@@ -34,7 +34,7 @@ export function defineImport(command: Command, session: Session): void {
     .requiredOption('--certificate <file>', "the intermediate's certificate, then those between it and the root, if any");
   keyPlaceOptions(command);
   outOption(command, 'the folder for root.pem and intermediate.pem; made if missing')
-    .option('--replace', 'put them in place of those that are there; the server must be restarted then')
+    .option('--replace', 'put them in place of those that are there; then send the server a SIGHUP')
     .addHelpText(
       'after',
       `

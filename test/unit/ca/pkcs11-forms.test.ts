@@ -66,7 +66,11 @@ describe('turns', () => {
         const served: number[] = [];
         const callers = givesUp.map(async (leaves, i) => {
           const stop = new AbortController();
-          if (leaves) setImmediate(() => stop.abort());
+          if (leaves) {
+            setImmediate(() => {
+              stop.abort();
+            });
+          }
           const end = await turns.take(stop.signal).catch((error: unknown) => {
             assert.ok(leaves && error instanceof SignetError && error.code === 'CANCELLED');
             return undefined;
