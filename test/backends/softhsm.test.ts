@@ -143,7 +143,7 @@ async function withKey(hsm: SoftHsm, more: Partial<Pkcs11Settings> = {}, log: Lo
   const parts = { ...partsOf(hsm), log };
   const made = await createSignerKey(settingsOf(hsm, more), kind, parts, never);
   await made.signer.close();
-  return { ...made, parts };
+  return { settings: pkcs11Settings.parse(made.settings), parts };
 }
 
 const tbs = Buffer.from('to be signed');
