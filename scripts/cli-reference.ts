@@ -17,7 +17,7 @@ In a checkout, \`npx signet\` runs the sources; installed, \`signet\` runs the p
 - Exit codes: 0 done, 1 failed, 2 wrong usage. Errors go to stderr and say what to do next.
 - \`--json\` prints what programs read, on stdout alone; times in it are ISO 8601.
 - \`--data\` names the server's folder; \`SIGNET_DATA\` does so for a whole session. All verbs but \`token\`, \`csr\`,
-  \`envoy\` and \`config\` talk to the running server through the socket in it, so they need its owner's rights and no more.
+  \`ca\`, \`envoy\` and \`config\` talk to the running server through the socket in it, so they need its owner's rights and no more.
 - \`NO_COLOR\` is respected, and there is no colour where no terminal is.
 `;
 

@@ -23,6 +23,7 @@ const entries: readonly Entry[] = [
   { name: 'demo', summary: 'watch two real Envoys speak mTLS while their certificates rotate', load: () => import('./demo.ts') },
   { name: 'status', summary: 'what the server serves, to whom, and what Envoy made of it', load: () => import('./status.ts') },
   { name: 'certs', summary: 'list, show and renew certificates; take a bound key away', load: () => import('./certs.ts') },
+  { name: 'ca', summary: "a CA's keys and certificates: roots, intermediates, offline exchange", load: () => import('./ca.ts') },
   { name: 'deny', summary: 'the stop button: end an identity, at once and durably', load: () => import('./deny.ts') },
   { name: 'token', summary: 'mint a service-account token of the development issuer', load: () => import('./token.ts') },
   { name: 'csr', summary: "make a private key on this host and bind it to the workload's identity", load: () => import('./csr.ts') },

@@ -61,3 +61,8 @@ export function trustDomainOf(id: SpiffeId): TrustDomain {
 export function pathOf(id: SpiffeId): string {
   return id.slice(id.indexOf('/', 'spiffe://'.length));
 }
+
+/** The trust domain as a SPIFFE ID without a path: how a signing certificate names it (SPIFFE X509-SVID §4.2). */
+export function trustDomainUri(trustDomain: TrustDomain): string {
+  return `spiffe://${trustDomain}`;
+}

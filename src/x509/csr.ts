@@ -1,8 +1,10 @@
 import { SignetError } from '../base/errors.ts';
 import { DerReader, tag } from './der-reader.ts';
 import { bitString, der, octetString, oid, sequence } from './der-writer.ts';
+import { encodeName } from './distinguished-name.ts';
+import { basicConstraintsExtension, keyUsageExtension, subjectAltNameExtension } from './extensions.ts';
 import { encodeUri, generalName, nameText, readGeneralNames } from './general-names.ts';
-import { localSigner } from './issuing-ca.ts';
+import { localSigner, type TbsSigner } from './issuing-ca.ts';
 import { type KeyPair, parseSubjectKey, type SubjectKey } from './keys.ts';
 import { extensionOid, extensionRequestOid } from './oids.ts';
 import { pemDecode } from './pem.ts';
@@ -27,10 +29,11 @@ export interface CertificateRequest {
 
 /**
  * Parses a CSR (DER, or exactly one PEM block) in one pass and verifies its proof of possession. The subject is ignored,
- * as is every extension but the names and a wish to be a CA, which is refused: what a certificate holds is ours to say.
+ * as is every extension but the names and a wish to be a CA, which is refused unless that is what is expected (`ofCa`): what
+ * a certificate holds is ours to say.
  * Throws TOO_LARGE or INVALID_CSR.
  */
-export function parseCsr(input: Buffer | string): CertificateRequest {
+export function parseCsr(input: Buffer | string, options: { readonly ofCa?: boolean } = {}): CertificateRequest {
   if (input.length > longestCsr) throw new SignetError('TOO_LARGE', `the CSR is larger than ${String(longestCsr)} bytes`);
   const bytes = typeof input === 'string' ? fromPem(input) : input[0] === tag.sequence ? input : fromPem(input.toString('latin1'));
   const outer = new DerReader(bytes, refuse);
@@ -47,7 +50,7 @@ export function parseCsr(input: Buffer | string): CertificateRequest {
   const spki = body.element(tag.sequence);
   const names: RequestedNames = { uris: [], otherNames: [] };
   // OpenSSL leaves the attributes out in old versions when there are none; RFC 2986 does not, and we take both.
-  if (body.more()) readAttributes(body.enter(0xa0), names);
+  if (body.more()) readAttributes(body.enter(0xa0), names, options.ofCa === true);
   body.finish();
 
   const key = parseSubjectKey(spki);
@@ -67,12 +70,41 @@ export function createCsr(key: Pick<KeyPair, 'privateKey' | 'spki'>, uris: reado
   return sequence(info, encodeSignatureAlgorithm(signer.algorithm), bitString(signer.sign(info)));
 }
 
+/**
+ * A CSR for an intermediate of ours, in DER: its extensions say what it has to become, for those who copy them. The signer
+ * may be elsewhere. `uri` is the trust domain's (SPIFFE X509-SVID §4.2).
+ */
+export async function createCaCsr(
+  request: {
+    readonly spki: Buffer;
+    readonly signer: TbsSigner;
+    readonly organization: string;
+    readonly commonName: string;
+    readonly uri: string;
+  },
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const { spki, signer } = request;
+  const extensions = sequence(
+    keyUsageExtension('keyCertSign', 'cRLSign'),
+    basicConstraintsExtension({ pathLength: 0 }),
+    subjectAltNameExtension(false, [encodeUri(request.uri)]),
+  );
+  const info = sequence(
+    der(tag.integer, Buffer.of(0)),
+    encodeName(request.organization, request.commonName),
+    spki,
+    der(0xa0, sequence(oid(extensionRequestOid), der(tag.set, extensions))),
+  );
+  return sequence(info, encodeSignatureAlgorithm(signer.algorithm), bitString(await signer.sign(info, signal)));
+}
+
 interface RequestedNames {
   readonly uris: string[];
   readonly otherNames: string[];
 }
 
-function readAttributes(attributes: DerReader, names: RequestedNames): void {
+function readAttributes(attributes: DerReader, names: RequestedNames, ofCa: boolean): void {
   let seen = false;
   for (let count = 0; attributes.more(); count++) {
     if (count === maxAttributes) throw refuse('too many attributes');
@@ -84,12 +116,12 @@ function readAttributes(attributes: DerReader, names: RequestedNames): void {
     // Two places for names are one too many: checker and signer must not look at different ones.
     if (seen) throw refuse('it has two extension requests');
     seen = true;
-    readExtensions(values.enter(tag.sequence), names);
+    readExtensions(values.enter(tag.sequence), names, ofCa);
     values.finish();
   }
 }
 
-function readExtensions(extensions: DerReader, names: RequestedNames): void {
+function readExtensions(extensions: DerReader, names: RequestedNames, ofCa: boolean): void {
   let named = false;
   for (let count = 0; extensions.more(); count++) {
     if (count === maxExtensions) throw refuse('too many extensions');
@@ -108,7 +140,7 @@ function readExtensions(extensions: DerReader, names: RequestedNames): void {
       value.finish();
     } else if (id === extensionOid.basicConstraints) {
       const constraints = value.enter(tag.sequence);
-      if (constraints.peek() === tag.boolean && constraints.boolean()) throw refuse('it asks to be a CA');
+      if (!ofCa && constraints.peek() === tag.boolean && constraints.boolean()) throw refuse('it asks to be a CA');
     }
   }
 }

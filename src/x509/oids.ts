@@ -37,6 +37,13 @@ export const digestOid = {
   sha256: '608648016503040201', // 2.16.840.1.101.3.4.2.1
 } as const;
 
+/** PKCS#5 (RFC 8018) and scrypt (RFC 7914). */
+export const encryptionOid = {
+  pbes2: '2a864886f70d01050d', // 1.2.840.113549.1.5.13
+  scrypt: '2b06010401da47040b', // 1.3.6.1.4.1.11591.4.11
+  aes256Cbc: '60864801650304012a', // 2.16.840.1.101.3.4.1.42
+} as const;
+
 export const refusedSignatureNames: ReadonlyMap<string, string> = new Map([
   ['2a864886f70d010105', 'RSA with SHA-1'],
   ['2a864886f70d010104', 'RSA with MD5'],

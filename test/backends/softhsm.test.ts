@@ -1,6 +1,8 @@
 /** The real SoftHSM 2 stands for every HSM: keys that are made in it, sign there, and never come out. */
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock } from '../../src/base/clock.ts';
@@ -9,11 +11,20 @@ import { createSignerKey, openSigner } from '../../src/ca/open-signer.ts';
 import { pkcs11Settings } from '../../src/ca/pkcs11/settings.ts';
 import type { Log } from '../../src/base/log.ts';
 import type { Pkcs11Settings } from '../../src/ca/pkcs11/settings.ts';
-import type { SignerParts } from '../../src/ca/signer.ts';
+import type { Signer, SignerKeyKind, SignerParts } from '../../src/ca/signer.ts';
+import { openFilesAuthority } from '../../src/ca/files/files-authority.ts';
+import { parseTrustDomain } from '../../src/spiffe/id.ts';
+import { createIntermediateCertificate, createRootCertificate } from '../../src/x509/ca-certificate.ts';
+import { localSigner } from '../../src/x509/issuing-ca.ts';
+import { generateKeyPair } from '../../src/x509/keys.ts';
+import { pemEncode } from '../../src/x509/pem.ts';
+import { authoritySuite } from '../support/authority-suite.ts';
+import { tempFolder } from '../support/temp.ts';
 import { startSoftHsm } from '../support/engines/softhsm.ts';
 import type { SoftHsm } from '../support/engines/softhsm.ts';
 import { makeOddKey, takePrivateKey } from '../support/engines/softhsm-session.ts';
 import { eventually } from '../support/eventually.ts';
+import { runProgram } from '../support/process.ts';
 import { recordingLog } from '../support/recording-log.ts';
 import { silentLog } from '../support/silent-log.ts';
 import { signerSuite } from '../support/signer-suite.ts';
@@ -74,12 +85,65 @@ async function isRefused(work: Promise<unknown>, code: string, message: RegExp):
   });
 }
 
-/** A token with a P-256 key in it. */
-async function withKey(hsm: SoftHsm, more: Partial<Pkcs11Settings> = {}, log: Log = silentLog) {
+for (const kind of ['ec-p256', 'rsa-3072'] as const) {
+  authoritySuite({
+    name: `files, an intermediate's key in SoftHSM (${kind})`,
+    trustDomain: parseTrustDomain('example.org'),
+    intermediates: 1,
+    async make() {
+      const hsm = await startSoftHsm();
+      const { settings, parts } = await withKey(hsm, { sessions: 16 }, silentLog, kind);
+      const folder = await tempFolder();
+      const [rootFile, intermediateFile] = [folder.file('root.pem'), folder.file('intermediate.pem')];
+      const { spki } = await closing(await openSigner(settings, parts, never));
+      const root = generateKeyPair('ec-p384');
+      const now = Math.floor(Date.now() / 1000) * 1000;
+      const dates = { notBefore: now - 3_600_000, notAfter: now + 100 * 86_400_000 };
+      const certificate = createRootCertificate({ key: root, commonName: 'Above', organization: 'Example', ...dates });
+      const issuer = { certificate, signer: localSigner(root.privateKey) };
+      const issuing = { commonName: 'Issuing', organization: 'Example', ...dates, spki, pathLength: 0 };
+      await writeFile(rootFile, pemEncode('CERTIFICATE', certificate));
+      await writeFile(intermediateFile, pemEncode('CERTIFICATE', await createIntermediateCertificate({ issuer, ...issuing })));
+      const open = async (more: Partial<Pkcs11Settings> = {}) => {
+        const signer = await openSigner({ ...settings, ...more }, parts, never);
+        const files = { rootFile, intermediateFile, signer };
+        return openFilesAuthority({
+          name: 'hsm',
+          trustDomain: parseTrustDomain('example.org'),
+          clock: systemClock,
+          log: silentLog,
+          ...files,
+        });
+      };
+      await writeFile(folder.file('wrong-pin'), 'another-pin-0815');
+      return {
+        open: () => open(),
+        faults: {
+          outage: { stop: () => hsm.faults({ rv: deviceRemoved }), start: () => hsm.faults(undefined) },
+          openRefused: () => open({ pinFile: folder.file('wrong-pin') }),
+          openMisconfigured: () => open({ keyLabel: 'nobody' }),
+          outliveCredential: () => hsm.faults({ rv: sessionHandleInvalid, running: true }),
+        },
+        async dispose() {
+          await folder[Symbol.asyncDispose]();
+          await hsm[Symbol.asyncDispose]();
+        },
+      };
+    },
+  });
+}
+
+async function closing(signer: Signer): Promise<Signer> {
+  await signer.close();
+  return signer;
+}
+
+/** A token with a key in it. */
+async function withKey(hsm: SoftHsm, more: Partial<Pkcs11Settings> = {}, log: Log = silentLog, kind: SignerKeyKind = 'ec-p256') {
   const parts = { ...partsOf(hsm), log };
-  const made = await createSignerKey(settingsOf(hsm, more), 'ec-p256', parts, never);
+  const made = await createSignerKey(settingsOf(hsm, more), kind, parts, never);
   await made.signer.close();
-  return { ...made, parts };
+  return { settings: pkcs11Settings.parse(made.settings), parts };
 }
 
 const tbs = Buffer.from('to be signed');
@@ -204,5 +268,22 @@ describe('a PKCS#11 module', () => {
     const open = (keyId: string) => openSigner(pkcs11Settings.parse({ ...rest, keyId }), partsOf(hsm), never);
     await isRefused(open('01'), 'AUTHORITY_MISCONFIGURED', /neither P-256 nor P-384|another curve/);
     await isRefused(open('02'), 'AUTHORITY_MISCONFIGURED', /1024 bits is too weak/);
+  });
+
+  it('needs a package that is optional: where it is not, the message says how to get it', async () => {
+    // The sources beside all that is installed, but for this one package.
+    await using folder = await tempFolder();
+    const here = fileURLToPath(new URL('../..', import.meta.url));
+    await cp(join(here, 'src'), folder.file('src'), { recursive: true });
+    await cp(join(here, 'package.json'), folder.file('package.json'));
+    await mkdir(folder.file('node_modules'));
+    for (const name of await readdir(join(here, 'node_modules')))
+      if (name !== 'pkcs11js' && !name.startsWith('.'))
+        await symlink(join(here, 'node_modules', name), folder.file(`node_modules/${name}`));
+    const settings = ['module=/usr/lib/vendor.so', 'tokenLabel=signet', 'keyLabel=ca', 'pinFile=/dev/null'];
+    const args = ['ca', 'init', '--trust-domain', 'example.org', '--out', folder.path, '--signer', 'pkcs11', '--with', ...settings];
+    const ran = await runProgram(process.execPath, [folder.file('src/main.ts'), ...args]);
+    assert.equal(ran.code, 1);
+    assert.match(ran.stderr, /PKCS#11 needs the package pkcs11js.*npm install pkcs11js/);
   });
 });

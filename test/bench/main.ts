@@ -2,7 +2,8 @@
  * npm run bench: what a certificate and a stream cost, measured on this machine with the project's own load clients.
  * With PEERS naming a copy of the peer harness (Go load clients and peer servers, built), everything is measured side
  * by side in the same run; with SPIRE_BIN naming the folder of spire-server and spire-agent, so is the agent. BENCH_ONLY
- * runs one part alone. Only ratios of one run mean anything: machines differ, and so does one machine from hour to hour.
+ * (csr, sds, agent, signer) runs one part alone. Only ratios of one run mean anything: machines differ, and so does one
+ * machine from hour to hour.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,12 +15,13 @@ import { z } from 'zod';
 import { benchAgent } from './agents.ts';
 import { makeFixtures } from './fixtures.ts';
 import { benchWithPeers } from './peers.ts';
+import { benchSigners } from './signers.ts';
 import { startServerUnderTest } from './server-under-test.ts';
 
 const seconds = process.env['BENCH_SECONDS'] ?? '5';
 const swarms = (process.env['BENCH_SWARMS'] ?? '1000:10 4000:4000 10000:100').split(' ');
 type Part = z.output<typeof part>;
-const part = z.enum(['csr', 'sds', 'agent']);
+const part = z.enum(['csr', 'sds', 'agent', 'signer']);
 /** BENCH_ONLY: one part alone. */
 const only = part.optional().parse(process.env['BENCH_ONLY']);
 const folder = mkdtempSync(join(tmpdir(), 'signet-bench-'));
@@ -145,6 +147,7 @@ try {
       for (const shape of swarms) await swarmCase(shape);
     }
   }
+  if (runs('signer') && process.env['PEERS'] === undefined) await benchSigners(folder, seconds);
   if (runs('agent')) await benchAgent(folder, process.env['SPIRE_BIN']);
 } finally {
   rmSync(folder, { recursive: true, force: true });

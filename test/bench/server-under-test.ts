@@ -12,6 +12,7 @@ import { benchIssuer } from './fixtures.ts';
 export interface ServerUnderTest {
   readonly pid: number;
   readonly grpc: string;
+  readonly http: string;
   /** What clients pin. */
   readonly caFile: string;
   /** From exec to the ready line, in ms. */
@@ -35,6 +36,9 @@ export interface ServerOptions {
   readonly spareRoots?: boolean;
   /** The longest life of a certificate, as the configuration has it; undefined for that of the standard tier. */
   readonly certificateLife?: string;
+  /** The one CA backend, instead of the built-in one. */
+  readonly backend?: object;
+  readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
 /** A production-mode server on SQLite, as an operator would run it, with rates that a benchmark doesn't reach. */
@@ -55,7 +59,7 @@ listen: { grpc: "127.0.0.1:${String(options.port ?? 0)}", http: "127.0.0.1:0", n
 identity:
   issuers:
     - { id: bench, issuer: "${options.issuer ?? benchIssuer}", audiences: [istio-ca, signet], jwks: ${resolve(options.jwksFile)}, allow: ["**"] }
-ca: { keyEncryption: { keyEnvironment: BENCH_KEY }, trustedRoots: [${options.spareRoots ? rootsFile : ''}] }
+ca: { keyEncryption: { keyEnvironment: BENCH_KEY }, trustedRoots: [${options.spareRoots ? rootsFile : ''}]${options.backend ? `, backends: { own: ${JSON.stringify(options.backend)} }` : ''} }
 policy: ${options.certificateLife === undefined ? '{}' : `{ tiers: { bench: ${options.certificateLife} }, defaults: { tier: bench } }`}
 limits: { issuancePerSecond: 100000, issuanceBurst: 1000000, totalIssuancePerSecond: 100000, totalIssuanceBurst: 1000000, streamsPerIdentity: 20000, streamsPerConnection: 20000 }
 log: { level: warn }
@@ -66,7 +70,7 @@ log: { level: warn }
   const started = performance.now();
   const child = spawn(program, args, {
     stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, BENCH_KEY: randomBytes(32).toString('base64') },
+    env: { ...process.env, ...options.env, BENCH_KEY: randomBytes(32).toString('base64') },
   });
   const ready = await readyLine(child);
   const startMs = performance.now() - started;
@@ -74,6 +78,7 @@ log: { level: warn }
   return {
     pid: ready.pid,
     grpc: ready.grpc,
+    http: ready.http,
     caFile: join(data, 'server-ca.pem'),
     startMs,
     changeBundle() {
@@ -104,7 +109,7 @@ function writeRoot(file: string, commonName: string): string {
   return pem;
 }
 
-async function readyLine(child: ChildProcess): Promise<{ pid: number; grpc: string }> {
+async function readyLine(child: ChildProcess): Promise<{ pid: number; grpc: string; http: string }> {
   if (!child.stdout) throw new Error('the server has no stdout');
   const gone = new AbortController();
   child.once('exit', (code) => {
@@ -112,7 +117,7 @@ async function readyLine(child: ChildProcess): Promise<{ pid: number; grpc: stri
   });
   const lines = createInterface({ input: child.stdout });
   const [line] = (await once(lines, 'line', { signal: AbortSignal.any([gone.signal, AbortSignal.timeout(60_000)]) })) as [string];
-  const found = /^ready pid=(\d+) grpc=(\S+) /.exec(line);
+  const found = /^ready pid=(\d+) grpc=(\S+) http=(\S+) /.exec(line);
   if (!found) throw new Error(`not a ready line: ${line}`);
-  return { pid: Number(found[1]), grpc: found[2] ?? '' };
+  return { pid: Number(found[1]), grpc: found[2] ?? '', http: found[3] ?? '' };
 }

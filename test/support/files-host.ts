@@ -1,4 +1,4 @@
-import { readFile, chmod, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 import { eventually, Hopeless } from './eventually.ts';

@@ -8,7 +8,7 @@ export interface PemPair {
   readonly key: string;
 }
 
-async function openssl(args: readonly string[]): Promise<void> {
+export async function openssl(args: readonly string[]): Promise<void> {
   const ran = await runProgram('openssl', args);
   if (ran.code !== 0) throw new Error(`openssl ${args.join(' ')}: ${ran.stderr}`);
 }

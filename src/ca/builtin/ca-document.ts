@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { SignetError } from '../../base/errors.ts';
+import { trustDomainUri } from '../../spiffe/id.ts';
 import type { TrustDomain } from '../../spiffe/id.ts';
 import { createIntermediateCertificate, createRootCertificate } from '../../x509/ca-certificate.ts';
 import { parseCertificate } from '../../x509/certificate.ts';
@@ -44,7 +45,6 @@ export interface OpenedCa extends ActiveCa {
 
 const rootPurpose = (name: string): string => `ca/backend/${name}/root`;
 const intermediatePurpose = (name: string): string => `ca/backend/${name}/intermediate`;
-const trustDomainUri = (trustDomain: TrustDomain): string => `spiffe://${trustDomain}`;
 
 /** A new root and the first intermediate under it. */
 export async function createCa(settings: CaSettings, now: number): Promise<CaDocument> {

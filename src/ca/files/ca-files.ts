@@ -55,7 +55,8 @@ export async function loadCaFiles(files: CaFiles, trustDomain: TrustDomain, now:
   };
 }
 
-interface SigningKey {
+/** A CA's key, ready to sign, wherever it is. */
+export interface SigningKey {
   readonly signer: TbsSigner;
   readonly spki: Buffer;
   /** For messages. */
@@ -67,7 +68,8 @@ function heldElsewhere(signer: Signer): SigningKey {
   return { signer, spki: signer.spki, where: signer.location, warnings: [] };
 }
 
-async function keyInFile({ keyFile, passphrase }: CaKeyFile): Promise<SigningKey> {
+/** Throws AUTHORITY_MISCONFIGURED naming the file, or KEY_UNSEALABLE. */
+export async function keyInFile({ keyFile, passphrase }: CaKeyFile): Promise<SigningKey> {
   const read = await readBounded(keyFile);
   const key = openKey(keyFile, read.text, passphrase);
   const warnings = isOpenToOthers(read) ? [`${keyFile} is not encrypted and others than its owner may read it: chmod 600 ${keyFile}`] : [];

@@ -83,7 +83,7 @@ export async function createTokenKey(settings: Pkcs11Settings, pin: string, kind
   if (taken.length > 0) {
     throw new SignetError(
       'AUTHORITY_REFUSED',
-      `there is a key already: ${locationOf(settings)}. It is not replaced; choose another keyLabel or keyId`,
+      `there is a key already: ${locationOf(settings)}. It is not replaced; use it (signet ca: --existing-key), or choose another keyLabel or keyId`,
     );
   }
   const id = settings.keyId === undefined ? randomBytes(16) : Buffer.from(settings.keyId, 'hex');

@@ -5,7 +5,7 @@ import { buildProgram } from '../../../src/cli/program.ts';
 import { newSession } from '../../../src/cli/session.ts';
 import { recordingTerminal, runCli } from '../../support/recording-terminal.ts';
 
-const commandNames = ['server', 'demo', 'status', 'certs', 'deny', 'token', 'csr', 'envoy', 'config'];
+const commandNames = ['server', 'demo', 'status', 'certs', 'ca', 'deny', 'token', 'csr', 'envoy', 'config'];
 
 function leaves(command: Command, path: readonly string[] = []): readonly (readonly string[])[] {
   const children = command.commands.filter((child) => child.name() !== 'help');
