@@ -27,6 +27,7 @@ import { replaceFile } from '../store/atomic-file.ts';
 import { openAdminListener } from './admin-listener.ts';
 import { createAdmission } from './admission.ts';
 import { openAuthorities } from './authorities.ts';
+import { publishIntoCluster } from './bundle-publication.ts';
 import { openClusters } from './clusters.ts';
 import { createClosing } from '../base/closing.ts';
 import { splitAddress } from '../config/address.ts';
@@ -116,6 +117,8 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   closing.add('authorities', authorities.close);
   const trusted = await openTrust({ config, authorities, store, ledger, bundleFile: folder.bundle, heap, closing, clock, log });
   const trust = trusted.bundle;
+  const publication = await publishIntoCluster({ config, trust, metrics, clock, random, log });
+  closing.add('bundle publication', publication.close);
   const controlPlane = await openControlPlaneCa({ trustDomain, state: store.trust, seal, clock });
   replaceFile(folder.serverCa, controlPlane.rootPem, 0o644);
 
