@@ -170,7 +170,9 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     log,
   });
   closing.add('JWT signing keys', jwt.close);
-  const bindings = createBindings({ store: store.bindings, issued: store.issued, policy, recorder, gate, clock, log });
+  const namesFromCsr = (backend: string): boolean =>
+    withFallbacks(authorities.current, backend).some((name) => authorities.current.get(name)?.capabilities.namesFromCsr === true);
+  const bindings = createBindings({ store: store.bindings, issued: store.issued, policy, recorder, gate, namesFromCsr, clock, log });
   const certificates = createInstanceCertificates({ issuer, bindings, policy, clock, log });
   closing.add('certificates', certificates.close);
   const renewer = createRenewer({ heap, clock, random, certificates, log });

@@ -50,7 +50,7 @@ export function kubernetesAuthority(parts: KubernetesAuthorityParts): Authority 
   return {
     name,
     type,
-    capabilities: { builtHere: false, exactLife: false },
+    capabilities: { builtHere: false, exactLife: false, namesFromCsr: true },
     async sign(request, signal) {
       if (signal.aborted) throw SignetError.from(signal.reason);
       const now = clock.now();
