@@ -1,4 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import { createIntermediateCertificate, createRootCertificate } from '../../../src/x509/ca-certificate.ts';
+import { createCsr } from '../../../src/x509/csr.ts';
 import { localSigner } from '../../../src/x509/issuing-ca.ts';
 import { generateKeyPair, privateKeyPem } from '../../../src/x509/keys.ts';
 import { pemEncode } from '../../../src/x509/pem.ts';
@@ -9,6 +11,8 @@ import type { KubeApiServer } from './kube-apiserver.ts';
 export interface CaIssuer {
   /** A new root: in the ConfigMap first, beside the old one, then in use. */
   rotate(): Promise<void>;
+  /** Resolves once the controllers sign: they take a moment to read what there is. */
+  answers(): Promise<void>;
 }
 
 const namespace = 'signet-certificates';
@@ -69,6 +73,19 @@ export async function caIssuer(kube: KubeApiServer, name = 'workloads'): Promise
       const next = await createCa(roots.length);
       await trust(next.root);
       await use(next);
+    },
+    async answers() {
+      const key = generateKeyPair();
+      const request = Buffer.from(pemEncode('CERTIFICATE REQUEST', createCsr(key, ['spiffe://probe/probe']))).toString('base64');
+      const metadata = { name: `probe-${randomUUID()}`, namespace };
+      const spec = { request, issuerRef: { name, kind: 'Issuer', group: 'cert-manager.io' }, duration: '1h' };
+      await kube.apply(JSON.stringify({ apiVersion: 'cert-manager.io/v1', kind: 'CertificateRequest', metadata, spec }));
+      const path = `/apis/cert-manager.io/v1/namespaces/${namespace}/certificaterequests/${metadata.name}`;
+      await eventually(
+        'cert-manager signs',
+        async () => JSON.stringify((await kube.call('GET', path)).body).includes('"certificate":') || undefined,
+      );
+      await kube.call('DELETE', path);
     },
   };
 }
