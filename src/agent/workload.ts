@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts';
+import { askWithCsr } from '../api/named-csr.ts';
 import { deadlineSignal } from '../base/deadline.ts';
 import type { ErrorCode } from '../base/errors.ts';
 import { SignetError } from '../base/errors.ts';
@@ -8,7 +9,6 @@ import type { RenewalEvent } from '../rotation/renewer.ts';
 import type { SpiffeId, TrustDomain } from '../spiffe/id.ts';
 import { isSpiffeId, trustDomainOf } from '../spiffe/id.ts';
 import { checkIssued, verifyChain } from '../x509/chain.ts';
-import { createCsr } from '../x509/csr.ts';
 import { generateKeyPair, privateKeyPem } from '../x509/keys.ts';
 import type { KeyAlgorithm, KeyPair } from '../x509/keys.ts';
 import type { TrustVersions } from './trust-versions.ts';
@@ -120,10 +120,8 @@ export function createWorkload(parts: WorkloadParts): Workload {
 
   async function obtain(signal: AbortSignal): Promise<HeldMaterial> {
     const key = generateKeyPair(parts.keyType);
-    // No name in the request: the server knows whose token it is, and certifies nothing else.
-    const csr = createCsr(key, []);
-    const signed = await withCredential((credential) =>
-      parts.upstream.call<SignedCertificate>('SignCertificate', { csr }, credential, signal),
+    const signed = await askWithCsr(key, (csr) =>
+      withCredential((credential) => parts.upstream.call<SignedCertificate>('SignCertificate', { csr }, credential, signal)),
     );
     return verified(signed, key);
   }

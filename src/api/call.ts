@@ -45,6 +45,7 @@ const clientsFault: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'IDENTITY_DENIED',
   'INSTANCE_REQUIRED',
   'INVALID_CSR',
+  'CSR_NAME_REQUIRED',
   'INVALID_ARGUMENT',
   'TTL_TOO_LONG',
   'NOT_FOUND',

@@ -28,7 +28,7 @@ export function toStatus(error: unknown, statusOf: StatusOf = grpcStatus): CallS
   const metadata = new Metadata();
   metadata.set(
     'grpc-status-details-bin',
-    encodeErrorDetails({ code, message: details, reason: failure.code, metadata: {}, retryAfterMs: failure.retryAfterMs }),
+    encodeErrorDetails({ code, message: details, reason: failure.code, metadata: failure.metadata, retryAfterMs: failure.retryAfterMs }),
   );
   return { code, details, metadata };
 }

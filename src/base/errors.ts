@@ -10,6 +10,7 @@ export type ErrorCode =
   | 'IDENTITY_DENIED' // stopped by an operator
   | 'INSTANCE_REQUIRED' // the issuer names no instance: bindings and server-made keys need one
   | 'INVALID_CSR'
+  | 'CSR_NAME_REQUIRED' // this CA certifies what the CSR names: it must have the SPIFFE ID, which is in the metadata
   | 'INVALID_ARGUMENT'
   | 'TTL_TOO_LONG'
   | 'NOT_FOUND'
@@ -37,17 +38,21 @@ export interface ErrorDetails {
   readonly cause?: unknown;
   /** When a retry can succeed, in milliseconds from now. */
   readonly retryAfterMs?: number;
+  /** For the client's program, in google.rpc.ErrorInfo. As public as the message. */
+  readonly metadata?: Readonly<Record<string, string>>;
 }
 
 export class SignetError extends Error {
   override readonly name = 'SignetError';
   readonly code: ErrorCode;
   readonly retryAfterMs: number | undefined;
+  readonly metadata: Readonly<Record<string, string>>;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
     this.code = code;
     this.retryAfterMs = details.retryAfterMs;
+    this.metadata = details.metadata ?? {};
   }
 
   /** The one place where foreign errors convert. Their text never reaches a client. */
@@ -70,6 +75,7 @@ const grpcStatusByCode: Readonly<Record<ErrorCode, number>> = {
   IDENTITY_DENIED: 7,
   INSTANCE_REQUIRED: 9,
   INVALID_CSR: 3,
+  CSR_NAME_REQUIRED: 3,
   INVALID_ARGUMENT: 3,
   TTL_TOO_LONG: 3,
   NOT_FOUND: 5,

@@ -43,6 +43,8 @@ export interface AuthorityCapabilities {
   readonly builtHere: boolean;
   /** notBefore and notAfter are taken as asked. */
   readonly exactLife: boolean;
+  /** It certifies the names of the CSR and can add none: a request without the SPIFFE ID is of no use to it. */
+  readonly namesFromCsr?: boolean;
 }
 
 export interface AuthorityHealth {

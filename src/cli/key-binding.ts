@@ -1,6 +1,6 @@
+import { askWithCsr } from '../api/named-csr.ts';
 import type { ErrorCode } from '../base/errors.ts';
 import { SignetError } from '../base/errors.ts';
-import { createCsr } from '../x509/csr.ts';
 import type { KeyAlgorithm } from '../x509/keys.ts';
 import type { BoundKey } from './certificate-client.ts';
 import type { HeldKey, KeyFolder } from './key-folder.ts';
@@ -14,6 +14,7 @@ const refusals: ReadonlySet<ErrorCode> = new Set([
   'IDENTITY_DENIED',
   'INSTANCE_REQUIRED',
   'INVALID_CSR',
+  'CSR_NAME_REQUIRED',
   'INVALID_ARGUMENT',
   'BINDING_CONFLICT',
   'RATE_LIMITED',
@@ -41,8 +42,7 @@ export async function bindOnce(deps: BindDeps, again: boolean): Promise<BoundKey
   const key = held ?? folder.make(deps.algorithm);
   try {
     const pair = await folder.load(key);
-    // No name in the request: the server knows whose token it is, and certifies nothing else.
-    const bound = await deps.bindKey({ csr: createCsr(pair, []), keyDirectory });
+    const bound = await askWithCsr(pair, (csr) => deps.bindKey({ csr, keyDirectory }));
     folder.markBound(key, bound.keyEnds * 1000);
     return bound;
   } catch (error) {

@@ -14,7 +14,7 @@ import type { IssuanceGate } from './issuance-gate.ts';
 import { createKeyedQueue } from './keyed-queue.ts';
 import { createRateLimiter } from './rate-limiter.ts';
 import type { Recorder } from './recorder.ts';
-import { checkRequestedNames } from './requested-names.ts';
+import { checkRequestedNames, nameRequired } from './requested-names.ts';
 import { instanceRequired } from './issuer.ts';
 
 /** A key that was bound before and still has certificates that are valid. */
@@ -29,7 +29,7 @@ export interface Bindings {
   /**
    * Binds the key of this request to the caller's instance, replacing a binding of the same identity and instance.
    * Durable, and on the audit record, when it resolves. Throws PERMISSION_DENIED, IDENTITY_DENIED, INSTANCE_REQUIRED,
-   * INVALID_CSR, INVALID_ARGUMENT, RATE_LIMITED or BINDING_CONFLICT.
+   * INVALID_CSR, CSR_NAME_REQUIRED, INVALID_ARGUMENT, RATE_LIMITED or BINDING_CONFLICT.
    */
   bind(caller: Caller, csr: Buffer | string, keyDirectory: string, signal: AbortSignal): Promise<Binding>;
   /** False if there was none. */
@@ -73,6 +73,8 @@ export interface BindingsDeps {
   readonly policy: Policy;
   readonly recorder: Pick<Recorder, 'audit'>;
   readonly gate: Pick<IssuanceGate, 'chargeTotal'>;
+  /** Whether this backend, or one that signs in its stead, certifies what the CSR names and nothing else. */
+  readonly namesFromCsr: (backend: string) => boolean;
   readonly clock: Clock;
   readonly log: Log;
   readonly limits?: Partial<BindingsLimits>;
@@ -211,6 +213,7 @@ export function createBindings(deps: BindingsDeps): Bindings {
       const directory = checkKeyDirectory(keyDirectory, grant.keyDirectories);
       const request = parseCsr(csr);
       checkRequestedNames(request, spiffeId);
+      if (request.uris.length === 0 && deps.namesFromCsr(grant.authority)) throw nameRequired(spiffeId);
       return queue.run(bearerKey(bearer), () => replace(caller, instance, request.der, request.key.spkiSha256, directory, signal));
     },
 

@@ -19,7 +19,7 @@ import { createIssuedChain } from './issued-chain.ts';
 import type { IssuedChainDeps } from './issued-chain.ts';
 import type { IssuanceGate } from './issuance-gate.ts';
 import type { Recorder } from './recorder.ts';
-import { checkRequestedNames } from './requested-names.ts';
+import { checkRequestedNames, nameRequired } from './requested-names.ts';
 import { withSigningDeadline } from './signing-deadline.ts';
 
 /**
@@ -96,6 +96,8 @@ interface Subject {
   readonly spki: Buffer;
   readonly spkiSha256: string;
   readonly csr: () => Buffer;
+  /** The CSR has the name that is certified. */
+  readonly named: boolean;
 }
 
 /** The pipeline that every certificate goes through: authorize, validate, sign, verify, record. Nothing is shown before it is on record. */
@@ -164,6 +166,7 @@ export function createIssuer(deps: IssuerDeps): Issuer {
     const { caller } = request;
     const authority = deps.authorities.get(backend);
     if (!authority) throw new SignetError('AUTHORITY_MISCONFIGURED', 'policy names a CA backend that is not configured');
+    if (!subject.named && authority.capabilities.namesFromCsr === true) throw nameRequired(caller.spiffeId);
     const bearer: Bearer = { spiffeId: caller.spiffeId, instance: caller.instance ?? '' };
     const bearerName = bearerKey(bearer);
     const first = !known.has(bearerName) && !(await deps.everIssued(bearer));
@@ -267,14 +270,14 @@ function subjectOf(request: IssueRequest): Subject {
   const { caller } = request;
   if (request.mode === 'server') {
     const { key } = request;
-    return { spki: key.spki, spkiSha256: key.spkiSha256, csr: () => createCsr(key, [caller.spiffeId]) };
+    return { spki: key.spki, spkiSha256: key.spkiSha256, csr: () => createCsr(key, [caller.spiffeId]), named: true };
   }
   const parsed = parseCsr(request.mode === 'csr' ? request.bound.csr : request.csr);
   checkRequestedNames(parsed, caller.spiffeId);
   if (request.mode === 'csr' && parsed.key.spkiSha256 !== request.bound.spkiSha256) {
     throw new SignetError('BINDING_CONFLICT', 'the binding on record does not fit its own request: bind the key again');
   }
-  return { spki: parsed.key.spki, spkiSha256: parsed.key.spkiSha256, csr: () => parsed.der };
+  return { spki: parsed.key.spki, spkiSha256: parsed.key.spkiSha256, csr: () => parsed.der, named: parsed.uris.length > 0 };
 }
 
 export function clockBehind(byMs: number): SignetError {

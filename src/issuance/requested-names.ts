@@ -20,6 +20,13 @@ export function checkRequestedNames(names: RequestedNames, own: SpiffeId): void 
   if (second !== undefined) throw notGranted(`URI:${second}`, own);
 }
 
+/** For a CA that takes names from requests alone. The metadata has what must be in it, so that a client can ask again. */
+export function nameRequired(own: SpiffeId): SignetError {
+  return new SignetError('CSR_NAME_REQUIRED', `the CA of this identity certifies what the CSR names: make it with the URI SAN ${own}`, {
+    metadata: { spiffe_id: own },
+  });
+}
+
 function notGranted(name: string, own: SpiffeId): SignetError {
   return new SignetError('INVALID_CSR', `the request asks for ${shown(name)}: ask for no name, or for ${own} alone`);
 }

@@ -1,6 +1,7 @@
 import { isIPv6 } from 'node:net';
 import { join } from 'node:path';
 import { SignetError } from '../base/errors.ts';
+import { readSmallFile } from '../base/small-file.ts';
 import type { ClusterAccess } from './cluster-access.ts';
 
 /** https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/#directly-accessing-the-rest-api */
@@ -22,4 +23,11 @@ export function inClusterAccess(env: NodeJS.ProcessEnv, folder = accountFolder):
     ca: { file: join(folder, 'ca.crt') },
     credential: { kind: 'token', token: { file: join(folder, 'token') } },
   };
+}
+
+/** The namespace of the pod that this is; undefined outside of one. */
+export async function ownNamespace(folder = accountFolder): Promise<string | undefined> {
+  const content = await readSmallFile(join(folder, 'namespace'), 1024).catch(() => undefined);
+  const name = content?.toString('utf8').trim();
+  return name === '' ? undefined : name;
 }

@@ -32,6 +32,10 @@ export interface Metrics {
   sent(type: 'identity' | 'validation'): void;
   acknowledged(type: 'identity' | 'validation'): void;
   rejected(nackClass: string): void;
+  /** The trust bundle was written into a cluster, or could not be. */
+  bundlePublication(kind: string, outcome: string): void;
+  /** Whether this server is the one that publishes. */
+  publishing(leads: boolean): void;
   requestDone(outcome: { readonly method: string; readonly code: string; readonly seconds: number }): void;
   /** The configuration was taken up at this time (ms), or refused. */
   configReloaded(successful: boolean, at: number): void;
@@ -64,6 +68,16 @@ export function createMetrics(version: string): Metrics {
   const sent = counter('signet_secrets_sent_total', 'Secrets sent on SDS streams, by type.', ['type']);
   const acks = counter('signet_secret_acks_total', 'Secrets that Envoy took, by type.', ['type']);
   const nacks = counter('signet_secret_nacks_total', 'Secrets that Envoy refused, by class.', ['class']);
+  const publications = counter(
+    'signet_bundle_publications_total',
+    'Copies of the trust bundle in a cluster, by kind of object and outcome.',
+    ['kind', 'outcome'],
+  );
+  const publisher = new Gauge({
+    name: 'signet_bundle_publisher',
+    help: '1 if this server is the one that publishes the trust bundle into a cluster.',
+    registers,
+  });
   const requests = counter('signet_requests_total', 'Calls of the gRPC APIs other than SDS, by method and our error code.', [
     'method',
     'code',
@@ -130,6 +144,12 @@ export function createMetrics(version: string): Metrics {
     },
     rejected: (nackClass) => {
       nacks.inc({ class: nackClass });
+    },
+    bundlePublication: (kind, outcome) => {
+      publications.inc({ kind, outcome });
+    },
+    publishing: (leads) => {
+      publisher.set(leads ? 1 : 0);
     },
     requestDone: ({ method, code, seconds }) => {
       requests.inc({ method, code });

@@ -208,6 +208,16 @@ async function openAuthority(name: string, backend: BackendConfig, parts: Author
       const source = configuredSource(backend, { name, folder, environment: process.env, clock, log });
       return openPluginAuthority({ name, trustDomain, source, startTimeoutMs: backend.startTimeout, random: Math.random, log });
     }
+    case 'kubernetes-csr': {
+      const { openKubernetesCsrAuthority } = await import('../ca/kubernetes-csr/kubernetes-csr-authority.ts');
+      const { signerName, rootsFrom } = backend;
+      return openKubernetesCsrAuthority({ name, cluster: backend, signerName, rootsFrom, clock, random: Math.random, log });
+    }
+    case 'cert-manager': {
+      const { openCertManagerAuthority } = await import('../ca/cert-manager/cert-manager-authority.ts');
+      const { namespace, issuer, rootsFrom } = backend;
+      return openCertManagerAuthority({ name, cluster: backend, namespace, issuer, rootsFrom, clock, random: Math.random, log });
+    }
   }
 }
 

@@ -27,6 +27,7 @@ import { replaceFile } from '../store/atomic-file.ts';
 import { openAdminListener } from './admin-listener.ts';
 import { createAdmission } from './admission.ts';
 import { openAuthorities } from './authorities.ts';
+import { publishIntoCluster } from './bundle-publication.ts';
 import { openClusters } from './clusters.ts';
 import { createClosing } from '../base/closing.ts';
 import { splitAddress } from '../config/address.ts';
@@ -116,6 +117,8 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   closing.add('authorities', authorities.close);
   const trusted = await openTrust({ config, authorities, store, ledger, bundleFile: folder.bundle, heap, closing, clock, log });
   const trust = trusted.bundle;
+  const publication = await publishIntoCluster({ config, trust, metrics, clock, random, log });
+  closing.add('bundle publication', publication.close);
   const controlPlane = await openControlPlaneCa({ trustDomain, state: store.trust, seal, clock });
   replaceFile(folder.serverCa, controlPlane.rootPem, 0o644);
 
@@ -167,7 +170,9 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     log,
   });
   closing.add('JWT signing keys', jwt.close);
-  const bindings = createBindings({ store: store.bindings, issued: store.issued, policy, recorder, gate, clock, log });
+  const namesFromCsr = (backend: string): boolean =>
+    withFallbacks(authorities.current, backend).some((name) => authorities.current.get(name)?.capabilities.namesFromCsr === true);
+  const bindings = createBindings({ store: store.bindings, issued: store.issued, policy, recorder, gate, namesFromCsr, clock, log });
   const certificates = createInstanceCertificates({ issuer, bindings, policy, clock, log });
   closing.add('certificates', certificates.close);
   const renewer = createRenewer({ heap, clock, random, certificates, log });

@@ -161,6 +161,7 @@ export async function issuingWorld(options: WorldOptions = {}): Promise<IssuingW
     policy,
     recorder,
     gate,
+    namesFromCsr: (backend) => authorities.get(backend)?.capabilities.namesFromCsr === true,
     clock,
     log,
     limits: options.bindingsLimits ?? {},

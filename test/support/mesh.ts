@@ -122,7 +122,12 @@ export async function startMesh(wish: MeshWish): Promise<Mesh> {
 
   async function api(namespace: string, serviceAccount: string, pod?: string): Promise<WorkloadClient> {
     const token = await mintToken(signet.data, { namespace, serviceAccount, ...(pod ? { pod } : {}) });
-    return workloadClient({ address: signet.grpc, serverCa: await serverCa(signet.data), token });
+    return workloadClient({
+      address: signet.grpc,
+      serverCa: await serverCa(signet.data),
+      token,
+      spiffeId: `spiffe://cluster.local/ns/${namespace}/sa/${serviceAccount}`,
+    });
   }
 
   const loader = await api('load', 'client');

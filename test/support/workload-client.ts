@@ -64,6 +64,8 @@ export function workloadClient(options: {
   readonly address: string;
   readonly serverCa: Buffer;
   readonly token: string;
+  /** In the CSR of `credential`: some CAs certify nothing else. */
+  readonly spiffeId?: string;
   readonly timeoutMs?: number;
 }): WorkloadClient {
   const client = new grpc.Client(options.address, grpc.credentials.createSsl(options.serverCa), {
@@ -99,7 +101,10 @@ export function workloadClient(options: {
     },
     async credential(ttlSeconds) {
       const key: KeyPair = generateKeyPair();
-      const signed = await sign({ csr: createCsr(key, []), ...(ttlSeconds ? { ttlSeconds } : {}) });
+      const signed = await sign({
+        csr: createCsr(key, options.spiffeId === undefined ? [] : [options.spiffeId]),
+        ...(ttlSeconds ? { ttlSeconds } : {}),
+      });
       const pem = (ders: readonly Buffer[]): string => ders.map((der) => pemEncode('CERTIFICATE', der)).join('');
       const { serial, not_after } = signed;
       return {

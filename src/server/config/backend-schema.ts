@@ -1,10 +1,12 @@
 import { z } from 'zod';
 import { awsPcaSettings } from '../../ca/aws-pca/settings.ts';
 import { builtinSettings } from '../../ca/builtin/settings.ts';
+import { certManagerSettings } from '../../ca/cert-manager/settings.ts';
 import { filesSettings } from '../../ca/files/settings.ts';
 import { gcpCasSettings } from '../../ca/gcp-cas/settings.ts';
 import { pluginSettings } from '../../ca/plugin/settings.ts';
 import { vaultSettings } from '../../ca/vault/settings.ts';
+import { kubernetesCsrSettings } from '../../ca/kubernetes-csr/settings.ts';
 import { name } from '../../config/fields.ts';
 
 /** What each kind of backend has that may be away. */
@@ -22,6 +24,8 @@ export const backend = z.discriminatedUnion('type', [
   awsPcaSettings.extend(mayBeAway),
   gcpCasSettings.extend(mayBeAway),
   pluginSettings.safeExtend(mayBeAway),
+  kubernetesCsrSettings.extend(mayBeAway),
+  certManagerSettings.extend(mayBeAway),
 ]);
 
 export function fallbackOf(settings: z.output<typeof backend> | undefined): string | undefined {

@@ -2,6 +2,7 @@ import { formatDuration } from '../../base/duration.ts';
 import { checkIssuerSettings, issuerOverlap } from '../../identity/issuer-settings.ts';
 import { isReservedPath } from '../../spiffe/reserved-path.ts';
 import { isIP } from 'node:net';
+import { leastTierMs } from '../../ca/kubernetes-csr/settings.ts';
 import { dirname, sep } from 'node:path';
 import { longestSocketPath } from '../../base/unix-socket.ts';
 import { isLoopback, isWildcard, splitAddress } from '../../config/address.ts';
@@ -27,6 +28,7 @@ export function crossCheck(config: Config, options: { readonly dev: boolean }): 
       ...backends(config),
       ...keyEncryption(config, options.dev),
       ...policy(config),
+      ...shortLives(config),
       ...jwt(config),
     ],
     warnings: exposure(config, options.dev),
@@ -219,6 +221,28 @@ function policy(config: Config): Finding[] {
       ...(rule.backend === undefined ? [] : missing(['policy', 'rules', i, 'backend'], rule.backend, names, 'backend')),
       ...(rule.certSigners ?? []).flatMap((signer, j) => missing(['policy', 'rules', i, 'certSigners', j], signer, names, 'backend')),
     ]),
+  ];
+}
+
+/** Tiers that a backend can't serve: every first certificate would be refused, one by one. */
+function shortLives({ ca: { backends, default: usual }, policy: { tiers, rules, defaults } }: Config): Finding[] {
+  const lives = (path: Finding['path'], tier: string, names: readonly string[]): Finding[] => {
+    const name = names.find((one) => backends[one]?.type === 'kubernetes-csr');
+    const life = tiers[tier];
+    if (name === undefined || life === undefined || life >= leastTierMs) return [];
+    return [
+      {
+        path,
+        message: `tier ${tier} gives ${formatDuration(life)}, and backend ${name} (kubernetes-csr) can't be asked for less than 10m`,
+        hint: `a tier of ${formatDuration(leastTierMs)} at least (a first certificate may get half of it), or another backend`,
+      },
+    ];
+  };
+  return [
+    ...lives(['policy', 'defaults', 'tier'], defaults.tier, [usual]),
+    ...rules.flatMap((rule, i) =>
+      lives(['policy', 'rules', i], rule.tier ?? defaults.tier, [rule.backend ?? usual, ...(rule.certSigners ?? [])]),
+    ),
   ];
 }
 

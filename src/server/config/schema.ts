@@ -4,6 +4,7 @@ import { jwsAlgorithms } from '../../identity/jws-algorithm.ts';
 import { templateProblem } from '../../identity/path-template.ts';
 import { isTrustDomain } from '../../spiffe/id.ts';
 import { clusterProblem } from '../../identity/issuer-settings.ts';
+import { publishBundleSettings } from '../../kubernetes/publish-settings.ts';
 import { clusterFields } from '../../kubernetes/settings.ts';
 import { backend } from './backend-schema.ts';
 import { defaults } from './defaults.ts';
@@ -282,6 +283,13 @@ export const configSchema = z.strictObject({
   ca: ca.prefault({}),
   policy: policy.prefault({}),
   jwt: jwt.prefault({}).describe('JWT-SVIDs: tokens by which a workload shows its identity where there is no mutual TLS.'),
+  kubernetes: z
+    .strictObject({
+      publishBundle: publishBundleSettings
+        .optional()
+        .describe('Publishes the trust bundle into a cluster, and keeps it as it should be there.'),
+    })
+    .prefault({}),
   store: store.prefault({ type: 'sqlite' }),
   log: z
     .strictObject({

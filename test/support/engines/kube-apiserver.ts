@@ -69,6 +69,8 @@ const dayMs = 86_400_000;
 export interface KubeServerOptions {
   /** The `iss` of its tokens. Default: its address, as no two have. */
   readonly issuer?: string;
+  /** It obeys FlowSchemas, and so can be made to turn somebody away. */
+  readonly fairness?: boolean;
 }
 
 export async function startKubeApiServer(options: KubeServerOptions = {}): Promise<KubeApiServer> {
@@ -94,7 +96,11 @@ export async function startKubeApiServer(options: KubeServerOptions = {}): Promi
 
   async function start(): Promise<void> {
     etcd = await run('etcd', binaries.etcd, etcdFlags(folder.file('etcd'), etcdPort, peerPort));
-    apiServer = await run('apiserver', binaries.apiServer, apiServerFlags({ port, etcdPort, issuer, files }));
+    apiServer = await run(
+      'apiserver',
+      binaries.apiServer,
+      apiServerFlags({ port, etcdPort, issuer, files, fairness: options.fairness ?? false }),
+    );
     const child = apiServer;
     await eventually(
       'the API server is ready',
@@ -263,9 +269,10 @@ interface ServerFlags {
   readonly etcdPort: number;
   readonly issuer: string;
   readonly files: ServerFiles;
+  readonly fairness: boolean;
 }
 
-function apiServerFlags({ port, etcdPort, issuer, files }: ServerFlags): string[] {
+function apiServerFlags({ port, etcdPort, issuer, files, fairness }: ServerFlags): string[] {
   return [
     `--etcd-servers=http://127.0.0.1:${etcdPort}`,
     '--bind-address=127.0.0.1',
@@ -284,7 +291,7 @@ function apiServerFlags({ port, etcdPort, issuer, files }: ServerFlags): string[
     '--service-cluster-ip-range=10.96.0.0/24',
     '--endpoint-reconciler-type=none',
     '--profiling=false',
-    '--enable-priority-and-fairness=false',
+    `--enable-priority-and-fairness=${String(fairness)}`,
     '--runtime-config=certificates.k8s.io/v1beta1=true',
     '--feature-gates=ClusterTrustBundle=true',
   ];

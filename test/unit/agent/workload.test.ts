@@ -9,6 +9,7 @@ import { systemClock } from '../../../src/base/clock.ts';
 import { SignetError } from '../../../src/base/errors.ts';
 import type { RenewalEvent } from '../../../src/rotation/renewer.ts';
 import { parseTrustDomain } from '../../../src/spiffe/id.ts';
+import { parseCsr } from '../../../src/x509/csr.ts';
 import { fakeUpstream } from '../../support/fake-upstream.ts';
 import type { FakeUpstream } from '../../support/fake-upstream.ts';
 import { silentLog } from '../../support/silent-log.ts';
@@ -75,6 +76,22 @@ describe("a workload's material", () => {
       assert.notEqual(one.workload.feed.current()?.chain.serial, before.chain.serial);
     });
   }
+
+  it('puts its name into the request once the server says that its CA needs it there', async () => {
+    await using one = await world();
+    const names: (readonly string[])[] = [];
+    const { call } = one.upstream;
+    one.upstream.call = (method, request, credential, signal) => {
+      const { uris } = parseCsr((request as { readonly csr: Buffer }).csr);
+      names.push(uris);
+      if (uris.length === 0)
+        return Promise.reject(new SignetError('CSR_NAME_REQUIRED', 'the CA needs it', { metadata: { spiffe_id: id } }));
+      return call(method, request, credential, signal);
+    };
+    await one.workload.renew();
+    assert.equal(one.workload.feed.current()?.spiffeId, id);
+    assert.deepEqual(names, [[], [id]]);
+  });
 
   it('has a new key with each certificate', async () => {
     await using one = await world();

@@ -225,6 +225,31 @@ describe('each kind of mistake', () => {
         says: /ca\.backends\.main\.type: is required \(one of builtin, files[a-z, -]*\)$/,
       },
       {
+        what: 'a tier too short for Kubernetes',
+        text: `${production}  backends: {main: {type: kubernetes-csr, signerName: a.example/b, rootsFrom: {file: x}}}\npolicy: {tiers: {short: 20m}, defaults: {tier: short}}\n`,
+        says: /policy\.defaults\.tier: tier short gives 20m, and backend main \(kubernetes-csr\) can't be asked for less than 10m/,
+      },
+      {
+        what: 'a rule whose tier is too short for its backend',
+        text: `${production}  backends: {main: {type: builtin}, k: {type: kubernetes-csr, signerName: a.example/b, rootsFrom: {file: x}}}\n  default: main\npolicy: {tiers: {short: 20m}, rules: [{match: "/x", tier: short}, {match: "/y", tier: short, backend: k}]}\n`,
+        says: /policy\.rules\[1\]: tier short gives 20m, and backend k/,
+      },
+      {
+        what: 'roots from two places',
+        text: `${production}  backends: {main: {type: cert-manager, namespace: n, issuer: {name: i}, rootsFrom: {file: x, clusterTrustBundle: y}}}\n`,
+        says: /ca\.backends\.main\.rootsFrom: needs exactly one of file, configMap and clusterTrustBundle/,
+      },
+      {
+        what: 'a signer name of Kubernetes itself',
+        text: `${production}  backends: {main: {type: kubernetes-csr, signerName: kubernetes.io/kubelet-serving, rootsFrom: {file: x}}}\n`,
+        says: /signerName: must be DOMAIN\/PATH, and none of kubernetes.io/,
+      },
+      {
+        what: 'a bundle published as nothing',
+        text: `${production}kubernetes: {publishBundle: {kubeconfig: k}}\n`,
+        says: /kubernetes\.publishBundle: needs configMap, clusterTrustBundle, or both/,
+      },
+      {
         what: "a backend's name in capitals",
         text: `${production}  backends: {Main: {type: builtin}}\n`,
         says: /^signet\.yaml:15:14: ca\.backends\.Main: a name must be 1 to 63 of/,

@@ -139,7 +139,16 @@ describe('BindKey', () => {
       return done;
     };
     const { policy, recorder, gate, clock, log } = world;
-    const bindings = createBindings({ store: slow, issued: world.store.issued, policy, recorder, gate, clock, log });
+    const bindings = createBindings({
+      store: slow,
+      issued: world.store.issued,
+      policy,
+      recorder,
+      gate,
+      namesFromCsr: () => false,
+      clock,
+      log,
+    });
     const changed: string[] = [];
     bindings.onChange((bearer) => changed.push(bearer.instance));
     const caller = callerOf(world, 'web', 'pod-1');

@@ -25,6 +25,8 @@ async function filled() {
   metrics.sent('identity');
   metrics.acknowledged('validation');
   metrics.rejected('key-mismatch');
+  metrics.bundlePublication('ConfigMap', 'put-back');
+  metrics.publishing(true);
   metrics.requestDone({ method: 'signet.v1.CertificateService/SignCertificate', code: 'OK', seconds: 0.01 });
   const before = (await metrics.page()).text;
   expiry = undefined;
@@ -40,6 +42,8 @@ describe('the metrics page', () => {
       'signet_issuance_duration_seconds_count{mode="csr"} 1',
       'signet_issuance_turned_away_total{reason="total-rate"} 1',
       'signet_issuance_waiting 5',
+      'signet_bundle_publications_total{kind="ConfigMap",outcome="put-back"} 1',
+      'signet_bundle_publisher 1',
       'signet_rotations_total{mode="csr"} 1',
       'signet_authentication_failures_total{reason="expired"} 1',
       'signet_secret_acks_total{type="validation"} 1',
