@@ -5,24 +5,8 @@ import { parseTrustDomain } from '../spiffe/id.ts';
 import { SignetError } from '../base/errors.ts';
 import { countArgument, durationArgument, jsonOption } from './options.ts';
 import type { DefineCommand, Session } from './session.ts';
+import type { PluginTestOptions } from './plugin/test-options.ts';
 import { examples } from './session.ts';
-
-export interface PluginTestOptions {
-  readonly command?: readonly string[];
-  readonly environment?: Readonly<Record<string, string>>;
-  readonly socket?: string;
-  readonly address?: string;
-  readonly tlsCa?: string;
-  readonly tlsCertificate?: string;
-  readonly tlsKey?: string;
-  readonly tlsServerName?: string;
-  readonly trustDomain: TrustDomain;
-  readonly anchors?: string;
-  readonly shortestLife: number;
-  readonly signatures: number;
-  readonly startTimeout: number;
-  readonly json?: true;
-}
 
 export const define: DefineCommand = (command, session) => {
   defineTest(command.command('test'), session);

@@ -13,11 +13,11 @@ import type { PluginSource } from '../../ca/plugin/plugin-source.ts';
 import { parseCertificate } from '../../x509/certificate.ts';
 import { sha256Hex } from '../../x509/keys.ts';
 import { certificatesFromPem } from '../../x509/pem.ts';
-import type { PluginTestOptions } from '../plugin.ts';
 import type { Session } from '../session.ts';
 import { printJson } from '../session.ts';
 import type { Terminal } from '../terminal.ts';
 import { paintFor } from '../terminal.ts';
+import type { PluginTestOptions } from './test-options.ts';
 import { runConformance } from './conformance.ts';
 import type { CaseResult, ConformanceOutcome } from './conformance.ts';
 
