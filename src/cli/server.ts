@@ -1,5 +1,5 @@
 import { Option } from 'commander';
-import type { RunningServer } from '../server/start.ts';
+import type { RunningServer } from '../server/running-server.ts';
 import type { Config } from '../server/config/schema.ts';
 import { watchContent } from './content-watch.ts';
 import { addressArgument, durationArgument } from './options.ts';

@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts';
+import type { SdsService } from '../sds/service.ts';
 import type { SpiffeId } from '../spiffe/id.ts';
 import type { Store } from '../store/store.ts';
 
@@ -41,5 +42,18 @@ export async function openDenials(store: Pick<Store, 'denials' | 'audit'>, clock
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
+  };
+}
+
+/** The operator's stop button: a denial also ends the streams that are open. */
+export function stopButton(denials: Denials, store: Pick<Store, 'denials'>, sds: Pick<SdsService, 'endStreams'>) {
+  return {
+    list: () => store.denials.list(),
+    /** How many streams it ended. */
+    async deny(id: SpiffeId, reason: string): Promise<number> {
+      await denials.deny(id, reason);
+      return sds.endStreams((caller) => caller.spiffeId === id);
+    },
+    lift: denials.lift,
   };
 }

@@ -10,7 +10,6 @@ import { deadlineSignal } from '../base/deadline.ts';
 import { createDeadlineHeap } from '../base/deadline-heap.ts';
 import type { Log } from '../base/log.ts';
 import { packageVersion } from '../base/package-version.ts';
-import type { Authority } from '../ca/authority.ts';
 import { openControlPlaneCa } from '../ca/control-plane.ts';
 import { withFallbacks } from '../issuance/backend-route.ts';
 import { createBindings } from '../issuance/bindings.ts';
@@ -30,10 +29,11 @@ import { openAuthorities } from './authorities.ts';
 import { publishIntoCluster } from './bundle-publication.ts';
 import { openClusters } from './clusters.ts';
 import { createClosing } from '../base/closing.ts';
+import type { Closing } from '../base/closing.ts';
 import { splitAddress } from '../config/address.ts';
 import type { Config } from './config/schema.ts';
 import { gateLimits, trustDomainOf } from './config/settings.ts';
-import { openDenials } from './denials.ts';
+import { openDenials, stopButton } from './denials.ts';
 import { openGrpcDoor } from './grpc-door.ts';
 import { openHttpListener } from '../api/http-listener.ts';
 import { openIdentity } from './identity.ts';
@@ -46,28 +46,11 @@ import { createReadiness, reportHealth } from './readiness.ts';
 import { createRecorder } from './recorder.ts';
 import { createReload, reloading } from './reload.ts';
 import { createSecretSource } from './secret-source.ts';
+import { closedOnce } from './running-server.ts';
+import type { RunningServer, StartOptions } from './running-server.ts';
 import { openState } from './state.ts';
 import { openTrust } from './trust.ts';
 import { startUpkeep } from './upkeep.ts';
-
-export interface RunningServer {
-  readonly grpcAddress: string;
-  readonly httpAddress: string;
-  readonly adminPath: string;
-  /** Takes up another configuration, whole or not at all; a failure is logged and counted. Says whether it is in force. */
-  reload(load: () => Promise<Config>): Promise<boolean>;
-  /** Ends streams with OK, lets calls end, and gives the data folder back. Once. */
-  close(): Promise<void>;
-  /** Resolves when the server has closed. */
-  readonly closed: Promise<void>;
-}
-
-export interface StartOptions {
-  readonly dev: boolean;
-  readonly signal?: AbortSignal;
-  /** Stands before each CA backend: how tests make a CA hang and fail. */
-  readonly beforeAuthority?: (authority: Authority) => Authority;
-}
 
 /** How long calls and streams get to end by themselves. */
 const drainMs = 5000;
@@ -89,7 +72,7 @@ export async function startServer(config: Config, options: StartOptions): Promis
   }
 }
 
-async function compose(config: Config, options: StartOptions, log: Log, closing: ReturnType<typeof createClosing>): Promise<RunningServer> {
+async function compose(config: Config, options: StartOptions, log: Log, closing: Closing): Promise<RunningServer> {
   const { dev, beforeAuthority } = options;
   const clock = systemClock;
   const random = Math.random;
@@ -259,14 +242,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     jwtKeys: jwt.keys,
     bindings: { list: bindings.list, unbind: bindings.unbind },
     renew: certificates.renew,
-    denials: {
-      list: () => store.denials.list(),
-      async deny(id, reason) {
-        await denials.deny(id, reason);
-        return sds.endStreams((caller) => caller.spiffeId === id);
-      },
-      lift: denials.lift,
-    },
+    denials: stopButton(denials, store, sds),
   });
 
   const http = await openHttpListener({ ...splitAddress(config.listen.http), log, metrics: metrics.page, readiness, pages: jwt.pages });
@@ -296,20 +272,12 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   closing.add('upkeep', upkeep.close);
   const stopHealth = reportHealth(health, readiness);
 
-  const closed = Promise.withResolvers<undefined>();
-  let closingRun: Promise<void> | undefined;
   log.info({ grpc: grpc.address, http: http.address, admin: adminListener.path, trustDomain, dev, ms: clock.now() - startedAt }, 'serving');
   return {
     grpcAddress: grpc.address,
     httpAddress: http.address,
     adminPath: adminListener.path,
     reload: (load) => reloading(load, reload, metrics, clock, log),
-    close() {
-      closingRun ??= closing.run().finally(() => {
-        closed.resolve(undefined);
-      });
-      return closingRun;
-    },
-    closed: closed.promise,
+    ...closedOnce(closing),
   };
 }

@@ -63,7 +63,7 @@ function rootToBeSigned(request: CaSubject, spki: Buffer, algorithm: TbsSigner['
 /** An intermediate in DER under `issuer`, whose path length must allow it. Throws INVALID_ARGUMENT or AUTHORITY_MISCONFIGURED. */
 export async function createIntermediateCertificate(
   request: CaSubject & { readonly issuer: IssuingCa; readonly spki: Buffer; readonly pathLength: number },
-  signal = neverAborted,
+  signal: AbortSignal = neverAborted,
 ): Promise<Buffer> {
   const issuer = issuerFacts(request.issuer);
   const { certificate } = issuer;

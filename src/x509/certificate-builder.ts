@@ -40,7 +40,7 @@ export async function signCertificate(
   issuer: IssuerFacts,
   signer: TbsSigner,
   fields: Omit<CertificateFields, 'signatureAlgorithm' | 'issuer'>,
-  signal = neverAborted,
+  signal: AbortSignal = neverAborted,
 ): Promise<Buffer> {
   const { signatureAlgorithm, certificate } = issuer;
   const tbs = encodeToBeSigned({ ...fields, signatureAlgorithm, issuer: certificate.subject });

@@ -14,7 +14,7 @@ export interface TbsSigner {
 }
 
 /** For those whose key is in this process: nothing of it can be called off. */
-export const neverAborted = new AbortController().signal;
+export const neverAborted: AbortSignal = new AbortController().signal;
 
 /** A CA certificate (DER) and whatever signs with its key. */
 export interface IssuingCa {

@@ -6,7 +6,7 @@ import { loadConfig } from '../../src/server/config/load.ts';
 import type { ConfigInput } from '../../src/server/config/schema.ts';
 import { mergeLayers } from '../../src/config/schema-path.ts';
 import { startServer } from '../../src/server/start.ts';
-import type { RunningServer } from '../../src/server/start.ts';
+import type { RunningServer } from '../../src/server/running-server.ts';
 import { createCsr } from '../../src/x509/csr.ts';
 import { generateKeyPair, privateKeyPem } from '../../src/x509/keys.ts';
 import type { KeyPair } from '../../src/x509/keys.ts';
