@@ -4,7 +4,8 @@ import { after, before, describe, it } from 'node:test';
 import { parse } from 'yaml';
 import { z } from 'zod';
 import { systemClock } from '../../src/base/clock.ts';
-import { openSigner } from '../../src/ca/open-signer.ts';
+import { createSignerKey, openSigner } from '../../src/ca/open-signer.ts';
+import type { SignerParts } from '../../src/ca/signer.ts';
 import { transitSettings } from '../../src/ca/vault-transit/settings.ts';
 import type { ConfigInput } from '../../src/server/config/schema.ts';
 import { signRootCertificate } from '../../src/x509/ca-certificate.ts';
@@ -14,6 +15,7 @@ import { generateKeyPair } from '../../src/x509/keys.ts';
 import { certificatesFromPem, pemEncode } from '../../src/x509/pem.ts';
 import { typeForBao } from '../support/engines/openbao.ts';
 import { eventually } from '../support/eventually.ts';
+import { failureOf } from '../support/failure.ts';
 import { pageSnippets } from '../support/page-snippets.ts';
 import { silentLog } from '../support/silent-log.ts';
 import { vaultWorld } from '../support/vault-world.ts';
@@ -22,6 +24,7 @@ import { idOf, web, wholeServer } from '../support/whole-server.ts';
 import type { WholeServer } from '../support/whole-server.ts';
 
 const never = new AbortController().signal;
+const parts: SignerParts = { setting: 'signer', clock: systemClock, log: silentLog, env: {} };
 
 async function first(section: string, language: string): Promise<string> {
   const [block] = await pageSnippets('ca-transit.md', section, language);
@@ -46,11 +49,7 @@ describe('docs/how-to/ca-transit.md, followed to the letter', () => {
       .replaceAll('/etc/signet/', `${folder.path}/`);
     const config = parse(text) as Partial<ConfigInput>;
     const backend = z.object({ signer: z.unknown() }).parse(config.ca?.backends?.['own']);
-    const signer = await openSigner(
-      transitSettings.parse(backend.signer),
-      { setting: 'signer', clock: systemClock, log: silentLog, env: {} },
-      never,
-    );
+    const signer = await openSigner(transitSettings.parse(backend.signer), parts, never);
     const now = Math.floor(Date.now() / 1000) * 1000;
     const dates = { notBefore: now - 3_600_000, notAfter: now + 30 * 86_400_000 };
     const root = await signRootCertificate(
@@ -75,6 +74,18 @@ describe('docs/how-to/ca-transit.md, followed to the letter', () => {
     const anchors = certificatesFromPem(await readFile(`${whole.folder.data}/bundle.pem`, 'utf8'));
     for (const chain of await Promise.all(Array.from({ length: 50 }, sign)))
       assert.equal(verifySvid(chain, anchors, Date.now()).spiffeId, idOf(web));
+  });
+
+  it('makes a key, once, for who may do that', async () => {
+    const { bao } = world;
+    await bao.api('POST', 'sys/policies/acl/maker', { policy: (await first('1. The key', 'hcl')).replaceAll('signet-ca', 'next-ca') });
+    const { client_token: token } = await bao.api('POST', 'auth/token/create', { policies: ['maker'] });
+    const login = { type: 'token', tokenFile: await world.put('maker', z.string().parse(token)) };
+    const settings = transitSettings.parse({ type: 'transit', address: bao.address, caFile: bao.caFile, login, key: 'next-ca' });
+    const made = await createSignerKey(settings, 'ec-p384', parts, never);
+    await made.signer.sign(Buffer.from('to be signed'), never);
+    await made.signer.close();
+    assert.equal((await failureOf(createSignerKey(settings, 'ec-p384', parts, never))).code, 'AUTHORITY_REFUSED');
   });
 
   it('lets Signet do nothing else with it or any other key', async () => {
