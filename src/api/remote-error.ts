@@ -9,9 +9,14 @@ const longestMessage = 1000;
 /** What a server answered, or that none did, as one of our errors. Its words are shown without what a terminal would obey. */
 export function remoteError(error: unknown, address: string): SignetError {
   if (!isServiceError(error)) return SignetError.from(error);
-  const { reason, retryAfterMs } = readErrorDetails(error.metadata.get('grpc-status-details-bin')[0]);
+  const { reason, metadata, retryAfterMs } = readErrorDetails(error.metadata.get('grpc-status-details-bin')[0]);
   const said = harmless(error.details.slice(0, longestMessage));
-  if (reason !== undefined) return new SignetError(reason, said, { cause: error, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) });
+  if (reason !== undefined)
+    return new SignetError(reason, said, {
+      cause: error,
+      ...(metadata ? { metadata } : {}),
+      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    });
   const where = address.replace(/^unix:/, '');
   if (error.code === status.UNAVAILABLE) return unreachable(where, whyNot(said), error);
   if (error.code === status.DEADLINE_EXCEEDED)

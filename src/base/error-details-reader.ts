@@ -6,6 +6,8 @@ import { readFields, textOf } from './wire-reader.ts';
 export interface ReadErrorDetails {
   /** A code of ours, from google.rpc.ErrorInfo. */
   readonly reason?: ErrorCode;
+  /** Beside it, from the same place. */
+  readonly metadata?: Readonly<Record<string, string>>;
   /** From google.rpc.RetryInfo, five minutes at most. */
   readonly retryAfterMs?: number;
 }
@@ -13,7 +15,8 @@ export interface ReadErrorDetails {
 /** Field numbers, from proto/google/rpc. */
 const statusDetails = 3;
 const anyField = { typeUrl: 1, value: 2 } as const;
-const errorInfoReason = 1;
+const errorInfoField = { reason: 1, metadata: 3 } as const;
+const mapEntry = { key: 1, value: 2 } as const;
 const retryInfoDelay = 1;
 const durationField = { seconds: 1, nanos: 2 } as const;
 const longestDetails = 8192;
@@ -48,10 +51,15 @@ function oneDetail(any: Buffer): ReadErrorDetails {
 
 function errorInfo(bytes: Buffer): ReadErrorDetails {
   let reason = '';
+  const metadata = new Map<string, string>();
   readFields(bytes, (field, value) => {
-    if (field === errorInfoReason) reason = textOf(value) ?? reason;
+    if (field === errorInfoField.reason) reason = textOf(value) ?? reason;
+    if (field !== errorInfoField.metadata || typeof value === 'number') return;
+    const pair = new Map<number, string | undefined>();
+    readFields(value, (part, text) => pair.set(part, textOf(text)));
+    metadata.set(pair.get(mapEntry.key) ?? '', pair.get(mapEntry.value) ?? '');
   });
-  return isErrorCode(reason) ? { reason } : {};
+  return isErrorCode(reason) ? { reason, metadata: Object.fromEntries(metadata) } : {};
 }
 
 function retryInfo(bytes: Buffer): ReadErrorDetails {
