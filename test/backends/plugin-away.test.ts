@@ -48,4 +48,4 @@ async function awayPlugin(): Promise<AwayBackend> {
   };
 }
 
-describeAuthorityAway('plugin', awayPlugin);
+describeAuthorityAway('plugin-typescript', awayPlugin);

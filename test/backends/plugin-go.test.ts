@@ -3,7 +3,7 @@ import { goPlugin } from '../support/go-plugin.ts';
 import { pluginTrustDomain, templatePlugin } from '../support/plugin-location.ts';
 
 authoritySuite({
-  name: 'plugin (Go template)',
+  name: 'plugin-go',
   engine: 'examples/plugins/go',
   trustDomain: pluginTrustDomain,
   intermediates: 0,

@@ -5,7 +5,7 @@ import { pluginTrustDomain, templatePlugin } from '../support/plugin-location.ts
 const main = fileURLToPath(new URL('../../examples/plugins/typescript/src/main.ts', import.meta.url));
 
 authoritySuite({
-  name: 'plugin (TypeScript template)',
+  name: 'plugin-typescript',
   engine: `examples/plugins/typescript on Node ${process.versions.node}`,
   trustDomain: pluginTrustDomain,
   intermediates: 0,

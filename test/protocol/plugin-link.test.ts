@@ -113,6 +113,27 @@ describe('the trust of a plugin', () => {
   });
 });
 
+describe('a plugin that leaves', () => {
+  for (const peaceful of [true, false]) {
+    it(`${peaceful ? 'in peace' : 'in a crash'} is found again at the same place, long before it would be asked anew`, async () => {
+      await using held = await linked();
+      const next = await fakeAuthority({ clock: systemClock, name: 'next' });
+      if (peaceful) held.plugin.hangUp();
+      // Its last words are heard before the connection goes.
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      held.plugin.stop();
+      assert.equal((await failureOf(sign(held.authority))).code, 'AUTHORITY_UNAVAILABLE');
+      assert.equal((await held.authority.health(never)).canSign, false);
+      held.plugin.ca = next;
+      await held.plugin.start();
+      // A stream that ended in peace is opened again after 15 s at the earliest.
+      const signed = await eventually('it signs again', () => sign(held.authority), 10_000);
+      assert.ok(signed.certificates[1]?.equals(next.issuing.certificate));
+      assert.deepEqual(await held.authority.anchors(never), [next.root]);
+    });
+  }
+});
+
 describe('an intermediate', () => {
   it('is asked only of a plugin that signs them', async () => {
     await using held = await linked();

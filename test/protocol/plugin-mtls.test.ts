@@ -24,6 +24,8 @@ import type { TestPki } from '../support/test-pki.ts';
 
 const trustDomain = parseTrustDomain('example.org');
 const signetId = 'spiffe://example.org/signet/server';
+/** Tells by an alert that it doesn't take a certificate, as most servers do. */
+const opensslProgram = 'openssl';
 const never = new AbortController().signal;
 
 interface Location extends AuthorityLocation {
@@ -136,7 +138,7 @@ async function location(): Promise<Location> {
 }
 
 authoritySuite({
-  name: 'plugin (mutual TLS)',
+  name: 'plugin-mtls',
   engine: 'a plugin of the tests',
   trustDomain,
   intermediates: 1,
@@ -171,7 +173,7 @@ describe('a plugin behind mutual TLS', () => {
     const port = await freePort();
     const verified = ['-Verify', '1', '-verify_return_error', '-CAfile', folder.file('ca'), '-alpn', 'h2', '-quiet'];
     const openssl = spawn(
-      'openssl',
+      opensslProgram,
       ['s_server', '-accept', `127.0.0.1:${String(port)}`, '-cert', folder.file('cert'), '-key', folder.file('key'), ...verified],
       {
         stdio: 'ignore',

@@ -9,6 +9,7 @@ import type { Authority } from '../../src/ca/authority.ts';
 import { commandSource } from '../../src/ca/plugin/command-source.ts';
 import { configuredSource } from '../../src/ca/plugin/configured-source.ts';
 import { openPluginAuthority } from '../../src/ca/plugin/plugin-authority.ts';
+import type { Pulse } from '../../src/ca/plugin/plugin-link.ts';
 import type { PluginSource } from '../../src/ca/plugin/plugin-source.ts';
 import { pluginSettings } from '../../src/ca/plugin/settings.ts';
 import { parseTrustDomain } from '../../src/spiffe/id.ts';
@@ -36,7 +37,7 @@ interface Kept extends AsyncDisposable {
 
 async function keep(
   manner: string,
-  options: { startTimeoutMs?: number; source?: (temp: TempFolder, log: RecordingLog) => PluginSource } = {},
+  options: { startTimeoutMs?: number; pulse?: Pulse; source?: (temp: TempFolder, log: RecordingLog) => PluginSource } = {},
 ): Promise<Kept> {
   const temp = await tempFolder();
   const log = recordingLog();
@@ -58,6 +59,7 @@ async function keep(
     startTimeoutMs: options.startTimeoutMs ?? 30_000,
     random: () => 0,
     log,
+    ...(options.pulse ? { pulse: options.pulse } : {}),
   });
   return {
     authority,
@@ -133,6 +135,18 @@ describe('a plugin that Signet starts', () => {
     assert.notEqual(await kept.pid('pid'), first);
     assert.deepEqual(await kept.authority.anchors(never), anchors);
     assert.ok(kept.log.lines.some(({ level, message }) => level === 'error' && message === 'the plugin ended by itself'));
+  });
+
+  it('that hangs is ended and started again', async () => {
+    await using kept = await keep('good', { pulse: { everyMs: 200, timeoutMs: 1000 } });
+    const hung = await kept.pid('pid');
+    process.kill(hung, 'SIGSTOP');
+    await gone(hung);
+    await eventually(
+      'it signs again',
+      async () => (await kept.authority.sign(signingRequest(trustDomain), AbortSignal.timeout(1000))).issuerKeyId,
+    );
+    assert.ok(kept.log.lines.some(({ fields }) => 'err' in fields && /hangs/.test(String(fields.err))));
   });
 
   it('that ignores SIGTERM is killed with all that it started', async () => {

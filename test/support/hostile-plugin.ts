@@ -54,6 +54,8 @@ export interface HostilePlugin extends AsyncDisposable {
   trust: Readonly<Record<string, unknown>>;
   /** Sends what `trust` is now to all who watch. */
   announce(): void;
+  /** Ends the streams of who watches, with OK: what comes before the end of a program that ends well. */
+  hangUp(): void;
   /** Every connection is cut, as by a crash. */
   stop(): void;
   /** At the same place. */
@@ -166,6 +168,9 @@ export async function hostilePlugin(clock: Clock, tls?: PluginTls): Promise<Host
     },
     announce() {
       for (const call of watchers) call.write(trust());
+    },
+    hangUp() {
+      for (const call of watchers) call.end();
     },
     stop() {
       server.forceShutdown();

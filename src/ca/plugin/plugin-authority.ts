@@ -9,6 +9,7 @@ import type { Authority } from '../authority.ts';
 import { createListeners } from '../listeners.ts';
 import { misbehaved } from './plugin-error.ts';
 import { openPluginLink } from './plugin-link.ts';
+import type { Pulse } from './plugin-link.ts';
 import type { PluginSource } from './plugin-source.ts';
 
 export interface PluginAuthorityOptions {
@@ -18,6 +19,7 @@ export interface PluginAuthorityOptions {
   readonly startTimeoutMs: number;
   readonly random: Random;
   readonly log: Log;
+  readonly pulse?: Pulse;
 }
 
 const longestDetail = 500;

@@ -57,9 +57,6 @@ const channelOptions: ChannelOptions = {
   'grpc.max_receive_message_length': largestMessage,
   // One try is one try: whether there is another is decided elsewhere.
   'grpc.enable_retries': 0,
-  // A plugin that has stopped turning its loop is found out while nobody asks it for anything.
-  'grpc.keepalive_time_ms': 10_000,
-  'grpc.keepalive_timeout_ms': 5000,
   'grpc.initial_reconnect_backoff_ms': 100,
   'grpc.max_reconnect_backoff_ms': 2000,
   // Two connections, one with the old certificate and one with the new, are two.

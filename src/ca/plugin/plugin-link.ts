@@ -26,6 +26,13 @@ export interface PluginLinkOptions {
   readonly log: Log;
   /** What the plugin says of its trust is another than before. */
   readonly onTrust: () => void;
+  /** How often it is asked whether it is there, and how long it may take to say so, in ms. */
+  readonly pulse?: Pulse;
+}
+
+export interface Pulse {
+  readonly everyMs: number;
+  readonly timeoutMs: number;
 }
 
 export interface PluginSession {
@@ -53,6 +60,7 @@ const revision = 1;
 const watchAgain: BackoffLimits = { baseMs: 200, maxMs: 200 };
 /** A stream of trust that was ended in peace is opened again after 15 to 30 s. */
 const askAgain: BackoffLimits = { baseMs: 30_000, maxMs: 30_000 };
+const usualPulse: Pulse = { everyMs: 10_000, timeoutMs: 5000 };
 /** One that sends without end is heard at this pace. */
 const trustPaceMs = 250;
 
@@ -92,7 +100,8 @@ export function openPluginLink(options: PluginLinkOptions): PluginLink {
     const starting = deadlineSignal(startTimeoutMs, closing.signal);
     const endpoint = await timely(source.acquire(starting), starting);
     const client = openPluginClient(endpoint, name);
-    const alive = AbortSignal.any([closing.signal, endpoint.gone]);
+    const attended = new AbortController();
+    const alive = AbortSignal.any([closing.signal, endpoint.gone, pulseOf(client, attended.signal)]);
     try {
       for (let first: AbortSignal | undefined = starting; ; first = undefined) {
         const deadline = AbortSignal.any([alive, first ?? deadlineSignal(startTimeoutMs)]);
@@ -110,7 +119,33 @@ export function openPluginLink(options: PluginLinkOptions): PluginLink {
       const why: unknown = endpoint.gone.aborted ? endpoint.gone.reason : error;
       if (standing?.client !== client) await end({ client, endpoint });
       if (why !== renewed) throw why;
+    } finally {
+      attended.abort();
     }
+  }
+
+  /**
+   * Aborts when the plugin leaves a question without any answer: it hangs, or its connection is dead without anybody having said
+   * so. Not by HTTP/2 PING: gRPC's servers in Go hang up on who sends one more often than every five minutes.
+   */
+  function pulseOf(client: PluginClient, until: AbortSignal): AbortSignal {
+    const { everyMs, timeoutMs } = options.pulse ?? usualPulse;
+    const stopped = new AbortController();
+    async function beat(): Promise<void> {
+      for (;;) {
+        await pause(everyMs, until);
+        const asked = deadlineSignal(timeoutMs, until);
+        try {
+          await client.health(asked);
+        } catch {
+          // Any other answer is one.
+          if (asked.aborted && !until.aborted) break;
+        }
+      }
+      stopped.abort(new SignetError('AUTHORITY_UNAVAILABLE', `plugin ${name} hangs: it didn't answer Health`));
+    }
+    beat().catch(() => undefined);
+    return stopped.signal;
   }
 
   async function greet(client: PluginClient, signal: AbortSignal): Promise<PluginSession> {
