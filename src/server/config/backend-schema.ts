@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { builtinSettings } from '../../ca/builtin/settings.ts';
 import { filesSettings } from '../../ca/files/settings.ts';
+import { stepCaSettings } from '../../ca/step-ca/settings.ts';
 import { vaultSettings } from '../../ca/vault/settings.ts';
 import { name } from '../../config/fields.ts';
 
@@ -12,7 +13,12 @@ const mayBeAway = {
 };
 
 /** One CA that can sign. Each kind's settings are in its own folder under src/ca. */
-export const backend = z.discriminatedUnion('type', [builtinSettings, filesSettings.extend(mayBeAway), vaultSettings.extend(mayBeAway)]);
+export const backend = z.discriminatedUnion('type', [
+  builtinSettings,
+  filesSettings.extend(mayBeAway),
+  stepCaSettings.extend(mayBeAway),
+  vaultSettings.extend(mayBeAway),
+]);
 
 export function fallbackOf(settings: z.output<typeof backend> | undefined): string | undefined {
   return settings && 'fallback' in settings ? settings.fallback : undefined;
