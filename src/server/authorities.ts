@@ -190,6 +190,10 @@ async function openAuthority(name: string, backend: BackendConfig, parts: Author
       const { openVaultAuthority } = await import('../ca/vault/vault-authority.ts');
       return openVaultAuthority({ name, trustDomain, settings: backend, clock, log });
     }
+    case 'istio': {
+      const { openIstioAuthority } = await import('../ca/istio/istio-authority.ts');
+      return openIstioAuthority({ name, settings: backend, clock, random: Math.random, log });
+    }
     case 'step-ca': {
       const { openStepCaAuthority } = await import('../ca/step-ca/step-ca-authority.ts');
       return openStepCaAuthority({ name, settings: backend, clock, random: Math.random, log });

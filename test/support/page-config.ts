@@ -26,13 +26,16 @@ export interface SignedOverApi {
   readonly anchors: readonly Buffer[];
 }
 
-/** A certificate for a new key of the pod `web`, asked for as any workload does. */
-export async function signOverApi({ doors, folder }: Pick<WholeServer, 'doors' | 'folder'>): Promise<SignedOverApi> {
-  return (await doors.workload.call('SignCertificate', { csr: createCsr(generateKeyPair(), []) }, folder.bearer(web))) as SignedOverApi;
+/** A certificate for a new key of the pod `web`, asked for as any workload does; with these names in its request. */
+export async function signOverApi(
+  { doors, folder }: Pick<WholeServer, 'doors' | 'folder'>,
+  names: readonly string[] = [],
+): Promise<SignedOverApi> {
+  return (await doors.workload.call('SignCertificate', { csr: createCsr(generateKeyPair(), names) }, folder.bearer(web))) as SignedOverApi;
 }
 
 /** One certificate from a whole server with this configuration. */
-export async function signedUnder(config: Partial<ConfigInput>): Promise<SignedOverApi> {
+export async function signedUnder(config: Partial<ConfigInput>, names: readonly string[] = []): Promise<SignedOverApi> {
   await using whole = await wholeServer(config);
-  return await signOverApi(whole);
+  return await signOverApi(whole, names);
 }

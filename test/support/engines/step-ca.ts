@@ -16,8 +16,15 @@ import type { EngineCa } from './new-ca.ts';
 
 export const stepCaVersion = '0.30.2';
 
-/** smallstep's step-ca, built once. */
-async function stepCaBinary(): Promise<string> {
+let binary: Promise<string> | undefined;
+
+/** Once for all CAs of this process: they may start at the same time. */
+function stepCaBinary(): Promise<string> {
+  binary ??= buildStepCa();
+  return binary;
+}
+
+async function buildStepCa(): Promise<string> {
   const folder = await cached(`step-ca-${stepCaVersion}`, (into) =>
     install('go', ['install', '-trimpath', '-ldflags=-s -w', `github.com/smallstep/certificates/cmd/step-ca@v${stepCaVersion}`], {
       GOBIN: into,
@@ -45,7 +52,7 @@ export interface StepCa extends AsyncDisposable {
 
 /** A real step-ca on loopback with a root, an intermediate, and two provisioners; its data outlives a stop. */
 export async function startStepCa(options: { readonly x5cRootPem: string; readonly minimumLife?: string }): Promise<StepCa> {
-  const binary = await stepCaBinary();
+  const program = await stepCaBinary();
   const folder = await tempFolder();
   const port = await freePort();
   const url = `https://127.0.0.1:${String(port)}`;
@@ -83,7 +90,7 @@ export async function startStepCa(options: { readonly x5cRootPem: string; readon
   let child: ChildProcess | undefined;
   async function start(): Promise<void> {
     await configure();
-    const started = spawn(binary, [folder.file('ca.json')], { cwd: folder.path, stdio: ['ignore', 'pipe', 'pipe'] });
+    const started = spawn(program, [folder.file('ca.json')], { cwd: folder.path, stdio: ['ignore', 'pipe', 'pipe'] });
     keepTrack(started);
     child = started;
     let said = '';
