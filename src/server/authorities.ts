@@ -16,6 +16,8 @@ import { readSecret } from '../base/secret-file.ts';
 const anchorsTimeoutMs = 30_000;
 /** Some HSMs take their time for a login. */
 const signerTimeoutMs = 60_000;
+/** A root is with everybody who is connected well within this: see active-anchors.ts. */
+const rootDistributionMs = 120_000;
 
 export interface AuthorityParts {
   readonly config: Config;
@@ -189,6 +191,22 @@ async function openAuthority(name: string, backend: BackendConfig, parts: Author
     case 'vault': {
       const { openVaultAuthority } = await import('../ca/vault/vault-authority.ts');
       return openVaultAuthority({ name, trustDomain, settings: backend, clock, log });
+    }
+    case 'intermediate': {
+      const { openIntermediateAuthority } = await import('../ca/intermediate/intermediate-authority.ts');
+      const { openIntermediateUpstream } = await import('./intermediate-upstream.ts');
+      return openIntermediateAuthority({
+        name,
+        trustDomain,
+        state: parts.state,
+        seal: parts.seal,
+        upstream: await openIntermediateUpstream(name, backend.upstream, { clock, log }),
+        lifeMs: backend.life,
+        distributionMs: rootDistributionMs,
+        clock,
+        random: Math.random,
+        log,
+      });
     }
     case 'istio': {
       const { openIstioAuthority } = await import('../ca/istio/istio-authority.ts');

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { builtinSettings } from '../../ca/builtin/settings.ts';
 import { filesSettings } from '../../ca/files/settings.ts';
+import { intermediateSettings } from '../../ca/intermediate/settings.ts';
 import { istioSettings } from '../../ca/istio/settings.ts';
 import { stepCaSettings } from '../../ca/step-ca/settings.ts';
 import { vaultSettings } from '../../ca/vault/settings.ts';
@@ -17,6 +18,7 @@ const mayBeAway = {
 export const backend = z.discriminatedUnion('type', [
   builtinSettings,
   filesSettings.extend(mayBeAway),
+  intermediateSettings,
   istioSettings.safeExtend(mayBeAway),
   stepCaSettings.extend(mayBeAway),
   vaultSettings.extend(mayBeAway),
