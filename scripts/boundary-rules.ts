@@ -28,7 +28,7 @@ const direction: IRegularForbiddenRuleType[] = order.flatMap((group, rank) =>
 const homes: readonly (readonly [name: string, module: string, home: string])[] = [
   ['pkijs-asn1js', '(pkijs|asn1js)', '^(src/x509/|test/)'],
   ['node-forge', 'node-forge', '^(src/x509/pkcs12\\.ts|test/)'],
-  ['grpc-js', '@grpc/(grpc-js|proto-loader)', '^(src/(sds|workload|workload-api|api|server|agent|cli|ca/plugin)/|test/)'],
+  ['grpc-js', '@grpc/(grpc-js|proto-loader)', '^(src/(sds|workload|workload-api|api|server|agent|cli|ca/grpc|ca/plugin)/|test/)'],
   ['prom-client', 'prom-client', '^(src/observe/(agent-)?metrics\\.ts|test/)'],
   ['pkcs11js', 'pkcs11js', '^(src/ca/pkcs11/|test/)'],
   ['aws', '(@aws-sdk|@smithy)', '^(src/ca/aws/|test/)'],

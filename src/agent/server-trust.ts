@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { isIP } from 'node:net';
-import { checkServerIdentity, connect } from 'node:tls';
-import type { DetailedPeerCertificate, PeerCertificate, TLSSocket } from 'node:tls';
+import { connect } from 'node:tls';
+import type { DetailedPeerCertificate, TLSSocket } from 'node:tls';
 import type { Clock } from '../base/clock.ts';
 import { SignetError } from '../base/errors.ts';
 import { splitAddress } from '../config/address.ts';
@@ -100,20 +100,4 @@ export function pinnedRoot(chain: readonly Buffer[], pins: ReadonlySet<string>, 
     throw error instanceof SignetError && error.code === 'AUTHORITY_UNAVAILABLE' ? error : refuse('its chain does not verify', error);
   }
   return pemEncode('CERTIFICATE', root);
-}
-
-/**
- * Whether a verified certificate is the server's own: a CA alone doesn't say so. For TLS to call: gives the error instead
- * of throwing it.
- */
-export function serverNameCheck(name: string): (host: string, certificate: PeerCertificate) => Error | undefined {
-  if (!name.startsWith('spiffe://')) return (_host, certificate) => checkServerIdentity(name, certificate);
-  return (_host, certificate) => {
-    try {
-      if (parseCertificate(certificate.raw).uris.includes(name)) return undefined;
-      return new Error(`the server's certificate does not have the name ${name}`);
-    } catch {
-      return new Error("the server's certificate can't be read");
-    }
-  };
 }

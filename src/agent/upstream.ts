@@ -9,8 +9,9 @@ import { abortable, deadlineSignal } from '../base/deadline.ts';
 import type { ErrorCode } from '../base/errors.ts';
 import { SignetError } from '../base/errors.ts';
 import { splitAddress } from '../config/address.ts';
+import { serverNameCheck } from '../x509/server-name.ts';
 import { createServerOrder } from './server-order.ts';
-import { serverAnchors, serverNameCheck } from './server-trust.ts';
+import { serverAnchors } from './server-trust.ts';
 import type { ServerTrust } from './server-trust.ts';
 
 /** What a workload proves itself with: its own token, or the certificate that it holds. Never another's. */

@@ -38,7 +38,16 @@ export interface CertificateServiceDeps extends CallShell {
   /** Durable when it resolves. */
   readonly bind: (caller: Caller, csr: Buffer, keyDirectory: string, signal: AbortSignal) => Promise<Binding>;
   readonly jwt: JwtSvidApi;
+  /** The trust domain's anchors as they are now. */
+  readonly bundle: () => { readonly generation: number; readonly anchors: CheckedAnchors };
+  readonly signIntermediate: SignIntermediate;
 }
+
+/** A CA certificate for another Signet: on record, durably, when it resolves. */
+export type SignIntermediate = (
+  request: { readonly caller: Caller; readonly csr: Buffer; readonly requestedTtlMs?: number | undefined },
+  signal: AbortSignal,
+) => Promise<{ readonly chain: readonly Buffer[]; readonly record: IssuedRecord; readonly generation: number }>;
 
 export interface JwtSvidApi {
   /** Times in seconds since the epoch. */
@@ -60,6 +69,9 @@ interface SignCertificateRequest {
   readonly ttlSeconds: number;
 }
 
+/** As SignCertificateRequest. */
+type SignIntermediateRequest = SignCertificateRequest;
+
 interface BindKeyRequest {
   readonly csr: Buffer;
   readonly keyDirectory: string;
@@ -71,10 +83,12 @@ interface SignJwtSvidRequest {
 }
 
 const name = 'signet.v1.CertificateService';
+/** Others learn of a new root within it, and it is distributed before anything hangs on it. */
+const bundleHintSeconds = 60;
 /** What waits for the CA holds its request in memory. */
 const csrBounds: FieldBounds = new Map([[1, { name: 'csr', bytes: longestCsr }]]);
 
-/** signet.v1.CertificateService: SignCertificate, BindKey, SignJwtSvid and GetJwtBundle. */
+/** signet.v1.CertificateService: SignCertificate, BindKey, SignJwtSvid, GetJwtBundle, GetX509Bundle and SignIntermediate. */
 export function certificateService(deps: CertificateServiceDeps): { register(server: Server): void } {
   async function identify(call: ServerUnaryCall<unknown, unknown>, { signal, note }: CallContext): Promise<Caller> {
     const caller = await deps.authenticate(credentialsOf(call, deps.audiences), signal);
@@ -85,8 +99,7 @@ export function certificateService(deps: CertificateServiceDeps): { register(ser
   async function signCertificate(call: ServerUnaryCall<SignCertificateRequest, object>, context: CallContext): Promise<object> {
     const caller = await identify(call, context);
     const { csr, ttlSeconds } = call.request;
-    if (ttlSeconds < 0) throw new SignetError('INVALID_ARGUMENT', 'ttl_seconds is negative');
-    const request: SignRequest = { mode: 'signed', caller, csr, ...(ttlSeconds > 0 ? { requestedTtlMs: ttlSeconds * 1000 } : {}) };
+    const request: SignRequest = { mode: 'signed', caller, csr, requestedTtlMs: requestedTtl(ttlSeconds) };
     const { chain, anchors, generation, record } = await deps.sign(request, context.signal);
     deps.log.info(
       { serial: record.serial, spiffeId: record.spiffeId, instance: record.instance, notAfter: record.notAfter, api: 'signet' },
@@ -132,14 +145,37 @@ export function certificateService(deps: CertificateServiceDeps): { register(ser
     };
   }
 
+  async function getX509Bundle(call: ServerUnaryCall<object, object>, context: CallContext): Promise<object> {
+    await identify(call, context);
+    const { generation, anchors } = deps.bundle();
+    return { anchors: anchors.certificates, trustGeneration: generation, refreshHintSeconds: bundleHintSeconds };
+  }
+
+  async function signIntermediate(call: ServerUnaryCall<SignIntermediateRequest, object>, context: CallContext): Promise<object> {
+    const caller = await identify(call, context);
+    const { csr, ttlSeconds } = call.request;
+    const signed = await deps.signIntermediate({ caller, csr, requestedTtlMs: requestedTtl(ttlSeconds) }, context.signal);
+    const { serial, notBefore, notAfter } = signed.record;
+    return { chain: signed.chain, serial, notBefore: notBefore / 1000, notAfter: notAfter / 1000, trustGeneration: signed.generation };
+  }
+
+  const bounds = { SignCertificate: csrBounds, BindKey: csrBounds, SignIntermediate: csrBounds };
   return {
     register(server) {
-      server.addService(protoService('signet/v1/certificate_service.proto', name, { SignCertificate: csrBounds, BindKey: csrBounds }), {
+      server.addService(protoService('signet/v1/certificate_service.proto', name, bounds), {
         SignCertificate: unary(`${name}/SignCertificate`, deps, signCertificate),
         BindKey: unary(`${name}/BindKey`, deps, bindKey),
         SignJwtSvid: unary(`${name}/SignJwtSvid`, deps, signJwtSvid),
         GetJwtBundle: unary(`${name}/GetJwtBundle`, deps, getJwtBundle),
+        GetX509Bundle: unary(`${name}/GetX509Bundle`, deps, getX509Bundle),
+        SignIntermediate: unary(`${name}/SignIntermediate`, deps, signIntermediate),
       });
     },
   };
+}
+
+/** Undefined for as long as policy gives. */
+function requestedTtl(ttlSeconds: number): number | undefined {
+  if (ttlSeconds < 0) throw new SignetError('INVALID_ARGUMENT', 'ttl_seconds is negative');
+  return ttlSeconds > 0 ? ttlSeconds * 1000 : undefined;
 }

@@ -20,6 +20,14 @@ export interface Grant {
   readonly keyMaxAgeMs: number;
 }
 
+/** What policy gives another Signet that runs an intermediate below ours. */
+export interface DownstreamGrant {
+  /** The longest life of its CA certificate, in ms. */
+  readonly maxTtlMs: number;
+  /** The name of the CA backend that certifies it. */
+  readonly authority: string;
+}
+
 export interface PolicySubject {
   readonly spiffeId: SpiffeId;
   readonly issuer: string;
@@ -30,6 +38,8 @@ export interface Policy {
   grant(subject: PolicySubject): Grant;
   /** Whether it is granted anything. Throws as `grant` does. */
   check(subject: PolicySubject): void;
+  /** Whether it may have a CA of its own. Throws PERMISSION_DENIED, as for everybody whom no rule names, or as `grant` does. */
+  downstream(subject: PolicySubject): DownstreamGrant;
 }
 
 /** The backend that signs: the one asked for if it may be picked, else policy's. Throws PERMISSION_DENIED: another is never taken in its stead. */

@@ -6,7 +6,7 @@ import type { PathMatcher } from '../spiffe/pattern.ts';
 import { compilePattern, patternProblem } from '../spiffe/pattern.ts';
 import { isReservedPath } from '../spiffe/reserved-path.ts';
 import { keyDirectoryProblem } from './key-directory.ts';
-import type { Grant, KeyMode, Policy, PolicySubject } from './policy.ts';
+import type { DownstreamGrant, Grant, KeyMode, Policy, PolicySubject } from './policy.ts';
 
 export interface TierRule {
   /** A pattern over the SPIFFE path. */
@@ -24,6 +24,13 @@ export interface KeyModeRule {
   readonly keyMaxAgeMs?: number | undefined;
 }
 
+export interface DownstreamRule {
+  /** A pattern over the SPIFFE path of the other Signet. */
+  readonly match: string;
+  readonly maxTtlMs: number;
+  readonly backend?: string | undefined;
+}
+
 export interface PolicySettings {
   /** Name to longest life, in ms. */
   readonly tiers: Readonly<Record<string, number>>;
@@ -31,6 +38,8 @@ export interface PolicySettings {
   readonly rules: readonly TierRule[];
   /** Likewise. */
   readonly keyModes: readonly KeyModeRule[];
+  /** Who may run an intermediate CA below ours: nobody, unless a rule says so. */
+  readonly downstream?: readonly DownstreamRule[];
   readonly defaults: {
     readonly tier: string;
     readonly backend: string;
@@ -69,6 +78,10 @@ export function checkPolicySettings(settings: PolicySettings): PolicyProblem[] {
     report(`keyModes[${i}].match`, patternProblem(rule.match));
     for (const directory of rule.keyDirectories ?? []) report(`keyModes[${i}].keyDirectories`, keyDirectoryProblem(directory));
     if (rule.keyMaxAgeMs !== undefined && !(rule.keyMaxAgeMs > 0)) report(`keyModes[${i}].keyMaxAge`, 'an age is longer than nothing');
+  });
+  settings.downstream?.forEach((rule, i) => {
+    report(`downstream[${i}].match`, patternProblem(rule.match));
+    if (!(rule.maxTtlMs > 0)) report(`downstream[${i}].maxTtl`, 'a life is longer than nothing');
   });
   report('defaults.tier', tierProblem(settings.defaults.tier));
   for (const directory of settings.defaults.keyDirectories) report('defaults.keyDirectories', keyDirectoryProblem(directory));
@@ -112,6 +125,10 @@ export function createPolicy(
       keyMaxAgeMs: rule.keyMaxAgeMs ?? defaults.keyMaxAgeMs,
     },
   }));
+  const downstreams: Compiled<DownstreamGrant>[] = (settings.downstream ?? []).map(({ match, maxTtlMs, backend }) => ({
+    matches: compilePattern(match),
+    grants: { maxTtlMs, authority: backend ?? defaults.backend },
+  }));
   const defaultLife = life(defaults.tier, defaults.backend);
   const defaultKey: KeyGrant = { keyMode: defaults.keyMode, keyDirectories: defaults.keyDirectories, keyMaxAgeMs: defaults.keyMaxAgeMs };
 
@@ -132,10 +149,15 @@ export function createPolicy(
     check(subject) {
       pathOfGranted(subject);
     },
+    downstream(subject) {
+      const grant = firstMatch(downstreams, pathOfGranted(subject), undefined);
+      if (grant) return grant;
+      throw new SignetError('PERMISSION_DENIED', 'policy lets this identity have no CA of its own: no rule of policy.downstream names it');
+    },
   };
 }
 
-function firstMatch<T>(rules: readonly Compiled<T>[], path: string, otherwise: T): T {
+function firstMatch<T, Otherwise>(rules: readonly Compiled<T>[], path: string, otherwise: Otherwise): T | Otherwise {
   for (const rule of rules) if (rule.matches(path)) return rule.grants;
   return otherwise;
 }

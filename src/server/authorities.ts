@@ -17,6 +17,8 @@ import { readSecret } from '../base/secret-file.ts';
 const anchorsTimeoutMs = 30_000;
 /** Some HSMs take their time for a login. */
 const signerTimeoutMs = 60_000;
+/** A root is with everybody who is connected well within this: see active-anchors.ts. */
+const rootDistributionMs = 120_000;
 
 export interface AuthorityParts {
   readonly config: Config;
@@ -217,6 +219,30 @@ async function openAuthority(name: string, backend: BackendConfig, parts: Author
       const { openCertManagerAuthority } = await import('../ca/cert-manager/cert-manager-authority.ts');
       const { namespace, issuer, rootsFrom } = backend;
       return openCertManagerAuthority({ name, cluster: backend, namespace, issuer, rootsFrom, clock, random: Math.random, log });
+    }
+    case 'intermediate': {
+      const { openIntermediateAuthority } = await import('../ca/intermediate/intermediate-authority.ts');
+      const { openIntermediateUpstream } = await import('./intermediate-upstream.ts');
+      return openIntermediateAuthority({
+        name,
+        trustDomain,
+        state: parts.state,
+        seal: parts.seal,
+        upstream: await openIntermediateUpstream(name, backend.upstream, { clock, log }),
+        lifeMs: backend.life,
+        distributionMs: rootDistributionMs,
+        clock,
+        random: Math.random,
+        log,
+      });
+    }
+    case 'istio': {
+      const { openIstioAuthority } = await import('../ca/istio/istio-authority.ts');
+      return openIstioAuthority({ name, settings: backend, clock, random: Math.random, log });
+    }
+    case 'step-ca': {
+      const { openStepCaAuthority } = await import('../ca/step-ca/step-ca-authority.ts');
+      return openStepCaAuthority({ name, settings: backend, clock, random: Math.random, log });
     }
   }
 }

@@ -24,6 +24,7 @@ export function createPolicyInForce(
       policy.check(subject);
     },
     nodeAccounts: () => nodeAccounts,
+    downstream: (subject) => policy.downstream(subject),
     prepare(next) {
       const prepared = createPolicy(policySettings(next), context);
       return () => {

@@ -13,6 +13,7 @@ import { packageVersion } from '../base/package-version.ts';
 import { openControlPlaneCa } from '../ca/control-plane.ts';
 import { withFallbacks } from '../issuance/backend-route.ts';
 import { createBindings } from '../issuance/bindings.ts';
+import { createIntermediates } from '../issuance/intermediates.ts';
 import { createInstanceCertificates } from '../issuance/instance-certificates.ts';
 import { createIssuanceGate } from '../issuance/issuance-gate.ts';
 import { createIssuer } from '../issuance/issuer.ts';
@@ -223,6 +224,19 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     sign: issuer.issue,
     bind: bindings.bind,
     jwt: jwt.api,
+    bundle: trust.current,
+    signIntermediate: createIntermediates({
+      trustDomain,
+      policy,
+      authorities: authorities.current,
+      anchors: trust.current,
+      recorder,
+      gate,
+      readiness: issuer.readiness,
+      clock,
+      log,
+      signTimeoutMs: config.ca.signing.timeout,
+    }).sign,
   });
   const admin = adminService({
     ...shell,

@@ -48,7 +48,8 @@ export async function openTrust(parts: {
   const hasBundle = bundle.sourceNames().length > 0;
   let longestLifeMs = 0;
   const livesOf = ({ policy }: Config): void => {
-    longestLifeMs = Math.max(longestLifeMs, ...Object.values(policy.tiers));
+    const downstream = policy.downstream.map(({ maxTtl }) => maxTtl);
+    longestLifeMs = Math.max(longestLifeMs, ...Object.values(policy.tiers), ...downstream);
   };
   livesOf(config);
   const chosen = createAuthorityAnchors({

@@ -19,7 +19,8 @@ export interface IssuedRecord {
   readonly trustGeneration: number;
   readonly authenticatedBy: 'token' | 'certificate' | 'external-certificate';
   readonly tokenSeenAt: number;
-  readonly keyMode: 'server' | 'csr' | 'agent' | 'signed';
+  /** `intermediate`: the CA certificate of another Signet. */
+  readonly keyMode: 'server' | 'csr' | 'agent' | 'signed' | 'intermediate';
 }
 
 export interface Binding {

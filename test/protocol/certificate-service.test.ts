@@ -44,6 +44,8 @@ before(async () => {
       sign: world.issuing.issuer.issue,
       bind: world.issuing.bindings.bind,
       jwt: noJwt,
+      bundle: world.issuing.trust.current,
+      signIntermediate: () => Promise.reject(new SignetError('UNIMPLEMENTED', 'not here')),
     }).register(server);
   });
   workload = grpcCaller({ address, file: 'signet/v1/certificate_service.proto', service: 'signet.v1.CertificateService' });
@@ -162,6 +164,8 @@ async function rebind(): Promise<string> {
       sign: world.issuing.issuer.issue,
       bind: world.issuing.bindings.bind,
       jwt: noJwt,
+      bundle: world.issuing.trust.current,
+      signIntermediate: () => Promise.reject(new SignetError('UNIMPLEMENTED', 'not here')),
     }).register(server);
   });
 }

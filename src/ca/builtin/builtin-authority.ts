@@ -11,7 +11,7 @@ import type { KeySeal } from '../key-seal.ts';
 import { signLeaf } from '../leaf-signing.ts';
 import { createListeners } from '../listeners.ts';
 import { encodeDocument, readDocument } from '../state-document.ts';
-import { caDocumentSchema, createCa, openDocument, renewIntermediate } from './ca-document.ts';
+import { caDocumentSchema, certifyIntermediate, createCa, openDocument, renewIntermediate } from './ca-document.ts';
 import type { OpenedCa } from './ca-document.ts';
 
 export interface BuiltinAuthorityOptions {
@@ -125,6 +125,10 @@ export async function openBuiltinAuthority(options: BuiltinAuthorityOptions): Pr
         if (now >= held.intermediateEnd && renewing) await abortable(renewing, signal);
       }
       return signLeaf(held, request, signal);
+    },
+    async signIntermediate(request, signal) {
+      if (signal.aborted) throw SignetError.from(signal.reason);
+      return { certificates: [await certifyIntermediate(settings, held.document, request, clock.now())] };
     },
     anchors: () => Promise.resolve([held.root]),
     issuersEnd: () => held.issuersEnd,

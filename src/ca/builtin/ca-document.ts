@@ -5,10 +5,12 @@ import type { TrustDomain } from '../../spiffe/id.ts';
 import { createIntermediateCertificate, createRootCertificate } from '../../x509/ca-certificate.ts';
 import { parseCertificate } from '../../x509/certificate.ts';
 import { verifyChain } from '../../x509/chain.ts';
+import { parseCsr } from '../../x509/csr.ts';
 import { localSigner } from '../../x509/issuing-ca.ts';
 import { generateKeyPair } from '../../x509/keys.ts';
 import { createLeafIssuer } from '../../x509/leaf.ts';
 import { openCa, sealCa, sealedCaSchema } from '../ca-key.ts';
+import type { IntermediateRequest } from '../authority.ts';
 import { caBackdateMs, caSubject, wholeSeconds } from '../ca-name.ts';
 import type { KeySeal } from '../key-seal.ts';
 import type { ActiveCa } from '../leaf-signing.ts';
@@ -67,6 +69,26 @@ export async function renewIntermediate(settings: CaSettings, document: CaDocume
   const intermediate = await createIntermediate(settings, document.root, now);
   const retired = [document.intermediate, ...document.retired].filter(({ certificate }) => parseCertificate(certificate).notAfter > now);
   return { ...document, intermediate, retired };
+}
+
+/** A CA of somebody else's below the root: for leaves only, of this trust domain. */
+export async function certifyIntermediate(
+  settings: CaSettings,
+  { root }: CaDocument,
+  request: Pick<IntermediateRequest, 'csr' | 'commonName' | 'notAfter'>,
+  now: number,
+): Promise<Buffer> {
+  const { name, trustDomain, seal } = settings;
+  return createIntermediateCertificate({
+    issuer: { certificate: root.certificate, signer: localSigner(openCa(seal, rootPurpose(name), root)) },
+    spki: parseCsr(request.csr).key.spki,
+    commonName: request.commonName,
+    organization: caSubject('', trustDomain, now).organization,
+    notBefore: wholeSeconds(now - caBackdateMs),
+    notAfter: Math.min(wholeSeconds(request.notAfter), parseCertificate(root.certificate).notAfter),
+    uri: trustDomainUri(trustDomain),
+    pathLength: 0,
+  });
 }
 
 /** The root's key is decrypted for this one signature and let go. */

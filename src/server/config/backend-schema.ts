@@ -5,6 +5,9 @@ import { certManagerSettings } from '../../ca/cert-manager/settings.ts';
 import { filesSettings } from '../../ca/files/settings.ts';
 import { gcpCasSettings } from '../../ca/gcp-cas/settings.ts';
 import { pluginSettings } from '../../ca/plugin/settings.ts';
+import { intermediateSettings } from '../../ca/intermediate/settings.ts';
+import { istioSettings } from '../../ca/istio/settings.ts';
+import { stepCaSettings } from '../../ca/step-ca/settings.ts';
 import { vaultSettings } from '../../ca/vault/settings.ts';
 import { kubernetesCsrSettings } from '../../ca/kubernetes-csr/settings.ts';
 import { name } from '../../config/fields.ts';
@@ -26,6 +29,9 @@ export const backend = z.discriminatedUnion('type', [
   pluginSettings.safeExtend(mayBeAway),
   kubernetesCsrSettings.extend(mayBeAway),
   certManagerSettings.extend(mayBeAway),
+  intermediateSettings.extend(mayBeAway),
+  istioSettings.safeExtend(mayBeAway),
+  stepCaSettings.extend(mayBeAway),
 ]);
 
 export function fallbackOf(settings: z.output<typeof backend> | undefined): string | undefined {

@@ -221,6 +221,9 @@ function policy(config: Config): Finding[] {
       ...(rule.backend === undefined ? [] : missing(['policy', 'rules', i, 'backend'], rule.backend, names, 'backend')),
       ...(rule.certSigners ?? []).flatMap((signer, j) => missing(['policy', 'rules', i, 'certSigners', j], signer, names, 'backend')),
     ]),
+    ...config.policy.downstream.flatMap((rule, i) =>
+      rule.backend === undefined ? [] : missing(['policy', 'downstream', i, 'backend'], rule.backend, names, 'backend'),
+    ),
   ];
 }
 

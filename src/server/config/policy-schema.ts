@@ -46,6 +46,24 @@ export const policy = z.strictObject({
     .max(10_000)
     .prefault([])
     .describe('Who holds the private key, by identity; the first match wins. It is never inferred.'),
+  downstream: z
+    .array(
+      z.strictObject({
+        match: pattern().describe('A pattern over the SPIFFE path of the other Signet.'),
+        maxTtl: duration({ min: 60_000, max: 3650 * day }).describe(
+          'The longest life of its CA certificate; a longer one asked for is capped.',
+        ),
+        backend: z
+          .string()
+          .optional()
+          .describe('A name of `ca.backends` that can certify CAs: `builtin` and `vault` can. Default: `ca.default`.'),
+      }),
+    )
+    .max(1000)
+    .prefault([])
+    .describe(
+      'Who may have a CA certificate and run a Signet of this trust domain below this one. It can then make any identity of the trust domain. Nobody by default; the first match wins.',
+    ),
   trustedNodeAccounts: z
     .array(judged(pathProblem))
     .max(100)

@@ -76,6 +76,7 @@ export function policySettings(config: Config): PolicySettings {
       keyDirectories,
       keyMaxAgeMs: keyMaxAge,
     })),
+    downstream: policy.downstream.map(({ match, maxTtl, backend }) => ({ match, maxTtlMs: maxTtl, backend })),
     defaults: {
       tier: policy.defaults.tier,
       backend: config.ca.default,

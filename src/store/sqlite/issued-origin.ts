@@ -13,7 +13,7 @@ export interface Origins {
 }
 
 const authentications = ['token', 'certificate', 'external-certificate'] as const;
-const keyModes = ['server', 'csr', 'agent', 'signed'] as const;
+const keyModes = ['server', 'csr', 'agent', 'signed', 'intermediate'] as const;
 /** Combinations are few; a cache larger than this would mean that they are not, and forgets all. */
 const largestCache = 1000;
 

@@ -88,6 +88,21 @@ describe('policy', () => {
     }
   });
 
+  it('lets nobody have a CA of his own but whom a rule names, and him no longer once he is denied', () => {
+    const denied = new Set<SpiffeId>();
+    const below = { spiffeId: parseSpiffeId('spiffe://example.org/ns/signet/sa/signet'), issuer: 'kubernetes' };
+    const plain = createPolicy(settings, { trustDomain, denied: () => false });
+    assert.throws(() => plain.downstream(below), { code: 'PERMISSION_DENIED' });
+    const downstream = [{ match: '/ns/signet/sa/signet', maxTtlMs: 24 * hour }];
+    const policy = createPolicy({ ...settings, downstream }, { trustDomain, denied: (id) => denied.has(id) });
+    assert.deepEqual(policy.downstream(below), { maxTtlMs: 24 * hour, authority: settings.defaults.backend });
+    assert.throws(() => policy.downstream({ spiffeId: web, issuer: 'kubernetes' }), { code: 'PERMISSION_DENIED' });
+    const foreign = { spiffeId: parseSpiffeId('spiffe://example.com/ns/signet/sa/signet'), issuer: 'kubernetes' };
+    assert.throws(() => policy.downstream(foreign), { code: 'PERMISSION_DENIED' });
+    denied.add(below.spiffeId);
+    assert.throws(() => policy.downstream(below), { code: 'IDENTITY_DENIED' });
+  });
+
   it('refuses settings that name what is not there, each with its place', () => {
     const bad: PolicySettings = {
       tiers: { standard: 24 * hour, endless: 91 * 24 * hour, none: 0 },
