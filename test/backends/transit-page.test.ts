@@ -9,6 +9,7 @@ import type { SignerParts } from '../../src/ca/signer.ts';
 import { transitSettings } from '../../src/ca/vault-transit/settings.ts';
 import type { ConfigInput } from '../../src/server/config/schema.ts';
 import { signRootCertificate } from '../../src/x509/ca-certificate.ts';
+import { parseCertificate } from '../../src/x509/certificate.ts';
 import { verifySvid } from '../../src/x509/chain.ts';
 import { createCsr } from '../../src/x509/csr.ts';
 import { generateKeyPair } from '../../src/x509/keys.ts';
@@ -17,6 +18,7 @@ import { typeForBao } from '../support/engines/openbao.ts';
 import { eventually } from '../support/eventually.ts';
 import { failureOf } from '../support/failure.ts';
 import { pageSnippets } from '../support/page-snippets.ts';
+import { signetDone } from '../support/signet.ts';
 import { silentLog } from '../support/silent-log.ts';
 import { vaultWorld } from '../support/vault-world.ts';
 import type { VaultWorld } from '../support/vault-world.ts';
@@ -80,11 +82,22 @@ describe('docs/how-to/ca-transit.md, followed to the letter', () => {
     const { bao } = world;
     await bao.api('POST', 'sys/policies/acl/maker', { policy: (await first('1. The key', 'hcl')).replaceAll('signet-ca', 'next-ca') });
     const { client_token: token } = await bao.api('POST', 'auth/token/create', { policies: ['maker'] });
-    const login = { type: 'token', tokenFile: await world.put('maker', z.string().parse(token)) };
-    const settings = transitSettings.parse({ type: 'transit', address: bao.address, caFile: bao.caFile, login, key: 'next-ca' });
-    const made = await createSignerKey(settings, 'ec-p384', parts, never);
-    await made.signer.sign(Buffer.from('to be signed'), never);
-    await made.signer.close();
+    const login = { tokenFile: await world.put('maker', z.string().parse(token)) };
+    const command = (await first('1. The key', 'text'))
+      .replaceAll('\\\n', ' ')
+      .replace('https://vault.example.org:8200', bao.address)
+      .replace('/etc/signet/vault-ca.pem', bao.caFile)
+      .replace('/etc/signet', world.folder.file('next'))
+      .replace('/root/.vault-token', login.tokenFile)
+      .replace('signet-ca', 'next-ca');
+    const [name, ...words] = command.trim().split(/\s+/);
+    assert.equal(name, 'signet');
+    const { ca } = parse(await signetDone(words)) as { ca: { backends: { own: { root: string; signer: unknown } } } };
+    const settings = transitSettings.parse(ca.backends.own.signer);
+    const [root] = certificatesFromPem(await readFile(ca.backends.own.root, 'utf8'));
+    const signer = await openSigner(settings, parts, never);
+    assert.ok(root && parseCertificate(root).spki.equals(signer.spki));
+    await signer.close();
     assert.equal((await failureOf(createSignerKey(settings, 'ec-p384', parts, never))).code, 'AUTHORITY_REFUSED');
   });
 
