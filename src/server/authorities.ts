@@ -10,6 +10,7 @@ import type { KeySeal } from '../ca/key-seal.ts';
 import { guarded } from '../ca/resilience/guarded-authority.ts';
 import type { GuardedAuthority } from '../ca/resilience/guarded-authority.ts';
 import type { TrustDomain } from '../spiffe/id.ts';
+import { sha256Hex } from '../x509/keys.ts';
 import { fallbackOf } from './config/backend-schema.ts';
 import type { BackendConfig, Config } from './config/schema.ts';
 import { readSecret } from '../base/secret-file.ts';
@@ -114,8 +115,8 @@ function backendsToOpen(used: Backends, wanted: Backends): string[] {
 }
 
 function connection(backend: BackendConfig | undefined): string {
-  // By its anchors Vault's decides which issuer it signs under.
-  if (backend?.type === 'vault') return JSON.stringify({ ...backend, fallback: undefined });
+  // By its anchors it decides what it signs under.
+  if (backend?.type === 'vault' || backend?.type === 'intermediate') return JSON.stringify({ ...backend, fallback: undefined });
   return JSON.stringify({ ...backend, anchors: undefined, approvedAnchors: undefined, fallback: undefined });
 }
 
@@ -228,7 +229,8 @@ async function openAuthority(name: string, backend: BackendConfig, parts: Author
         trustDomain,
         state: parts.state,
         seal: parts.seal,
-        upstream: await openIntermediateUpstream(name, backend.upstream, { clock, log }),
+        upstream: await openIntermediateUpstream(name, backend, { trustDomain, clock, log }),
+        mayTrust: (root) => backend.anchors === 'follow' || backend.approvedAnchors.includes(sha256Hex(root)),
         lifeMs: backend.life,
         distributionMs: rootDistributionMs,
         clock,

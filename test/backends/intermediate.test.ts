@@ -7,6 +7,8 @@ import { SignetError } from '../../src/base/errors.ts';
 import type { Authority } from '../../src/ca/authority.ts';
 import { openIntermediateAuthority } from '../../src/ca/intermediate/intermediate-authority.ts';
 import { keySealFromKey, newKeyEncryptionKey } from '../../src/ca/key-seal.ts';
+import { vaultUpstreamSettings } from '../../src/ca/vault/settings.ts';
+import { openVaultAuthority } from '../../src/ca/vault/vault-authority.ts';
 import { openSignetUpstream } from '../../src/ca/signet/signet-upstream.ts';
 import { signetUpstreamSettings } from '../../src/ca/signet/settings.ts';
 import type { ConfigInput } from '../../src/server/config/schema.ts';
@@ -17,12 +19,16 @@ import { createCsr } from '../../src/x509/csr.ts';
 import { generateKeyPair, privateKeyPem } from '../../src/x509/keys.ts';
 import { pemEncode } from '../../src/x509/pem.ts';
 import { authoritySuite, signingRequest } from '../support/authority-suite.ts';
+import { newEngineCa } from '../support/engines/new-ca.ts';
+import { baoAppRole, baoPki } from '../support/engines/openbao-pki.ts';
+import { openBaoVersion, startOpenBao } from '../support/engines/openbao.ts';
 import { eventually } from '../support/eventually.ts';
 import { memoryCaState } from '../support/memory-ca-state.ts';
 import { pageConfig, signOverApi } from '../support/page-config.ts';
+import { pageSnippets } from '../support/page-snippets.ts';
 import { freePort } from '../support/ports.ts';
 import { silentLog } from '../support/silent-log.ts';
-import { replaceFile } from '../support/temp.ts';
+import { replaceFile, tempFolder } from '../support/temp.ts';
 import { wholeServer } from '../support/whole-server.ts';
 import type { Pod, WholeServer } from '../support/whole-server.ts';
 
@@ -34,6 +40,12 @@ const stranger: Pod = { namespace: 'shop', serviceAccount: 'web' };
 const day = 86_400_000;
 
 const upstreamPolicy = { downstream: [{ match: '/ns/signet/sa/signet', maxTtl: '10d' }] };
+
+/** The least that docs/how-to/ca-intermediate.md says Vault must allow. */
+async function vaultPolicy(): Promise<string> {
+  const [policy = ''] = await pageSnippets('ca-intermediate.md', 'Below Vault or OpenBao', 'hcl');
+  return policy;
+}
 
 type Changes = Readonly<Record<string, unknown>>;
 
@@ -85,7 +97,18 @@ authoritySuite({
   trustDomain,
   intermediates: 1,
   async make() {
-    const world = await upstreamWorld();
+    const files = await tempFolder();
+    const plain = await newEngineCa('plain');
+    const [root, intermediate, key] = [files.file('root.pem'), files.file('intermediate.pem'), files.file('key.pem')];
+    await writeFile(root, plain.rootPem);
+    await writeFile(intermediate, plain.intermediatePem);
+    await writeFile(key, plain.intermediateKeyPem, { mode: 0o600 });
+    const backends = { builtin: { type: 'builtin' }, plain: { type: 'files', root, intermediate, key } } as const;
+    const unable = { match: '/ns/signet/sa/unable', maxTtl: '10d', backend: 'plain' };
+    const world = await upstreamWorld({
+      ca: { backends, default: 'builtin' },
+      policy: { downstream: [...upstreamPolicy.downstream, unable] },
+    });
     let second: WholeServer | undefined;
     const state = memoryCaState();
     const seal = keySealFromKey(newKeyEncryptionKey());
@@ -100,6 +123,7 @@ authoritySuite({
         upstream,
         lifeMs: 5 * day,
         distributionMs: 1000,
+        mayTrust: () => true,
         clock: systemClock,
         random: Math.random,
         log: silentLog,
@@ -111,6 +135,11 @@ authoritySuite({
         async openRefused() {
           const tokenFile = world.whole.folder.temp.file('stranger');
           await writeFile(tokenFile, world.whole.folder.token(stranger));
+          return open({ tokenFile }, memoryCaState());
+        },
+        async openMisconfigured() {
+          const tokenFile = world.whole.folder.temp.file('unable');
+          await writeFile(tokenFile, world.whole.folder.token({ namespace: 'signet', serviceAccount: 'unable' }));
           return open({ tokenFile }, memoryCaState());
         },
         async rotate() {
@@ -131,6 +160,69 @@ authoritySuite({
       async dispose() {
         await second?.[Symbol.asyncDispose]();
         await world[Symbol.asyncDispose]();
+        await files[Symbol.asyncDispose]();
+      },
+    };
+  },
+});
+
+authoritySuite({
+  name: 'intermediate below Vault',
+  engine: `OpenBao ${openBaoVersion}`,
+  trustDomain,
+  // Ours, and the one that Vault signs it by.
+  intermediates: 2,
+  async make() {
+    const bao = await startOpenBao();
+    const pki = await baoPki(bao, { trustDomain });
+    const folder = await tempFolder();
+    // Allowed, but there is no such issuer: else Vault would say no before it looks.
+    const policy = `${await vaultPolicy()}path "pki/issuer/none-such" { capabilities = ["read"] }\n`;
+    const { roleId, secretId } = await baoAppRole(bao, { policy, settings: { token_ttl: '4s', token_max_ttl: '10s' } });
+    for (const [name, content] of Object.entries({ roleId, secretId, wrong: '11111111-1111-4111-8111-111111111111' }))
+      await writeFile(folder.file(name), content, { mode: 0o600 });
+    const state = memoryCaState();
+    const seal = keySealFromKey(newKeyEncryptionKey());
+    const open = async (changes: Changes = {}, own = state): Promise<Authority> => {
+      const login = { type: 'approle', roleIdFile: folder.file('roleId'), secretIdFile: folder.file('secretId') };
+      const settings = vaultUpstreamSettings.parse({
+        type: 'vault',
+        address: bao.address,
+        caFile: bao.caFile,
+        poll: '1s',
+        settle: '1s',
+        login,
+        ...changes,
+      });
+      const { signIntermediate, ...vault } = await openVaultAuthority({
+        name: 'below',
+        trustDomain,
+        settings,
+        clock: systemClock,
+        log: silentLog,
+      });
+      assert.ok(signIntermediate);
+      return openIntermediateAuthority({
+        ...{ name: 'below', trustDomain, state: own, seal, lifeMs: 5 * day, distributionMs: 1000, mayTrust: () => true },
+        upstream: { ...vault, signIntermediate },
+        clock: systemClock,
+        random: Math.random,
+        log: silentLog,
+      });
+    };
+    return {
+      open: () => open(),
+      faults: {
+        openRefused() {
+          const login = { type: 'approle', roleIdFile: folder.file('roleId'), secretIdFile: folder.file('wrong') };
+          return open({ login }, memoryCaState());
+        },
+        openMisconfigured: () => open({ issuer: 'none-such' }, memoryCaState()),
+        rotate: pki.rotate,
+      },
+      async dispose() {
+        await bao[Symbol.asyncDispose]();
+        await folder[Symbol.asyncDispose]();
       },
     };
   },
@@ -139,7 +231,7 @@ authoritySuite({
 describe('a Signet below another', () => {
   let world: World;
   before(async () => {
-    world = await upstreamWorld(await pageConfig('ca-intermediate.md', {}, 0));
+    world = await upstreamWorld(await pageConfig('ca-intermediate.md', 'Below another Signet', {}));
   });
   after(() => world[Symbol.asyncDispose]());
 
@@ -150,7 +242,7 @@ describe('a Signet below another', () => {
   });
 
   it('configured as the page says, issues what peers of the one above trust; and goes on without it', async () => {
-    await using lower = await wholeServer(await pageConfig('ca-intermediate.md', told(), 1));
+    await using lower = await wholeServer(await pageConfig('ca-intermediate.md', 'Below another Signet', told(), 1));
     const first = await signOverApi(lower);
     const above = (await world.whole.doors.workload.call('GetX509Bundle', {}, world.whole.folder.bearer(stranger))) as {
       readonly anchors: readonly Buffer[];
@@ -167,6 +259,27 @@ describe('a Signet below another', () => {
     const last = await signOverApi(lower);
     verifyChain(last.chain, above.anchors, Date.now());
     await world.whole.start();
+  });
+
+  it('below Vault, configured as the page says, goes on without it', async () => {
+    const bao = await startOpenBao();
+    await baoPki(bao, { trustDomain });
+    const { roleId, secretId } = await baoAppRole(bao, { policy: await vaultPolicy() });
+    const { temp } = world.whole.folder;
+    await writeFile(temp.file('role-id'), roleId);
+    await writeFile(temp.file('secret-id'), secretId);
+    const config = await pageConfig('ca-intermediate.md', 'Below Vault or OpenBao', {
+      'https://vault.example.org:8200': bao.address,
+      '/etc/signet/vault-ca.pem': bao.caFile,
+      '/etc/signet/role-id': temp.file('role-id'),
+      '/etc/signet/secret-id': temp.file('secret-id'),
+    });
+    await using lower = await wholeServer(config);
+    const first = await signOverApi(lower);
+    assert.equal(first.chain.length, 3);
+    verifyChain(first.chain, first.anchors, Date.now());
+    await bao[Symbol.asyncDispose]();
+    verifyChain((await signOverApi(lower)).chain, first.anchors, Date.now());
   });
 
   it('may show a certificate instead of a token, which is taken up when it is renewed', async () => {
@@ -200,6 +313,7 @@ describe('a Signet below another', () => {
       upstream,
       lifeMs: day,
       distributionMs: 1000,
+      mayTrust: () => true,
       clock: systemClock,
       random: Math.random,
       log: silentLog,

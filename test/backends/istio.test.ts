@@ -267,18 +267,17 @@ describe('the backend istio', () => {
       '/etc/signet/istiod-ca.pem': world.ca.tlsCaFile,
       '/etc/signet/mesh-roots.pem': world.ca.rootsFile,
     });
-    const byCertificate = await pageConfig('ca-istio.md', {
+    const byCertificate = await pageConfig('ca-istio.md', 'As a registration authority, by mutual TLS', {
       ...files(authority),
       '/etc/signet/client.crt': authority.folder.file('client.crt'),
       '/etc/signet/client.key': authority.folder.file('client.key'),
     });
     const first = await signedUnder(byCertificate, ['spiffe://example.org/ns/shop/sa/web']);
     assert.deepEqual(parseCertificate(first.chain[0]).uris, ['spiffe://example.org/ns/shop/sa/web']);
-    const byToken = await pageConfig(
-      'ca-istio.md',
-      { ...files(node), '/var/run/secrets/tokens/istio-token': node.folder.file('token') },
-      1,
-    );
+    const byToken = await pageConfig('ca-istio.md', 'As a trusted node account of istiod', {
+      ...files(node),
+      '/var/run/secrets/tokens/istio-token': node.folder.file('token'),
+    });
     const second = await signedUnder(byToken);
     assert.deepEqual(parseCertificate(second.chain[0]).uris, ['spiffe://example.org/ns/shop/sa/web']);
   });

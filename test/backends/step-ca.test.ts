@@ -235,13 +235,14 @@ describe('the backend step-ca', () => {
     await world.certify(3_600_000);
     const everywhere = { 'https://ca.example.org:9000': ca.url, [fingerprint]: ca.rootFingerprint };
     const configs = [
-      await pageConfig('ca-step-ca.md', {
+      await pageConfig('ca-step-ca.md', 'Configure', {
         ...everywhere,
         '/etc/signet/provisioner.jwk': folder.file('page.jwe'),
         '/run/secrets/provisioner-passphrase': folder.file('page-passphrase'),
       }),
       await pageConfig(
         'ca-step-ca.md',
+        'Configure',
         { ...everywhere, '/etc/signet/step-client.crt': folder.file('x5c.crt'), '/etc/signet/step-client.key': folder.file('x5c.key') },
         1,
       ),

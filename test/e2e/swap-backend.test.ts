@@ -31,7 +31,7 @@ describe('a CA backend swapped by a new configuration', () => {
     // As every workload does, this client trusts what the bundle holds now.
     const bundleFile = join(mesh.signet.data, 'bundle.pem');
     const client = (): TlsIdentity => mesh.client(readFileSync(bundleFile, 'utf8'));
-    const load = startLoad(web.target('h1'), client);
+    await using load = startLoad(web.target('h1'), client);
     await load.sawSerials(2);
 
     for (const [step, names] of [['new'], ['old']].entries()) {

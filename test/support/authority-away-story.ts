@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, it } from 'node:test';
+import { reportBackend } from './backend-report.ts';
 import { eventually } from './eventually.ts';
 import { describeLoad, startLoad } from './load.ts';
 import type { Load } from './load.ts';
@@ -53,7 +54,10 @@ export function describeAuthorityAway(name: string, open: () => Promise<AwayBack
         await load.sawSerials(2, 3 * leafTtl.ms);
         assert.equal((await held(mesh, web)).authority, name);
         t.diagnostic(await awayForAShare(mesh, web, backend, load));
-        t.diagnostic(await awayForTwoLives(mesh, web, backend, load, leafTtl.ms));
+        const long = await awayForTwoLives(mesh, web, backend, load, leafTtl.ms);
+        t.diagnostic(long.said);
+        // Whoever is here has seen no failure in the short outage.
+        await reportBackend({ kind: 'away', backend: name, failedShort: 0, recoveredMs: long.recoveredMs });
       } finally {
         t.diagnostic(describeLoad(await load.stop()));
       }
@@ -84,7 +88,13 @@ async function awayForAShare(mesh: Mesh, web: Workload, backend: AwayBackend, lo
   return said;
 }
 
-async function awayForTwoLives(mesh: Mesh, web: Workload, backend: AwayBackend, load: Load, lifeMs: number): Promise<string> {
+async function awayForTwoLives(
+  mesh: Mesh,
+  web: Workload,
+  backend: AwayBackend,
+  load: Load,
+  lifeMs: number,
+): Promise<{ readonly said: string; readonly recoveredMs: number }> {
   const wentAt = Date.now();
   await backend.stop(mesh);
   const last = await held(mesh, web);
@@ -103,7 +113,7 @@ async function awayForTwoLives(mesh: Mesh, web: Workload, backend: AwayBackend, 
   // A request under way at the end may be judged on either side of it.
   assert.ok(firstFailureAt >= last.notAfter - 1000, said);
   assert.ok(lastFailureAt <= returned + recoveryMs, said);
-  return said;
+  return { said, recoveredMs: lastFailureAt - returned };
 }
 
 function seconds(ms: number): string {

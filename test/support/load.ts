@@ -20,7 +20,8 @@ export interface LoadReport {
   readonly errors: ReadonlyMap<string, number>;
 }
 
-export interface Load {
+/** One that is not stopped, because its test has failed, is stopped with `await using`: else its process goes on. */
+export interface Load extends AsyncDisposable {
   /** Resolves once `count` distinct serials were seen by this client. */
   sawSerials(count: number, ms?: number): Promise<void>;
   readonly serials: readonly string[];
@@ -128,6 +129,11 @@ export function startLoadOf(request: () => Promise<string>): Load {
         heldUpMs: Math.round(delay.max / 1e6),
         errors,
       };
+    },
+    async [Symbol.asyncDispose]() {
+      stopped.abort();
+      delay.disable();
+      await loop;
     },
   };
 }

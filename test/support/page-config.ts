@@ -1,19 +1,22 @@
-import { readFile } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import type { ConfigInput } from '../../src/server/config/schema.ts';
 import { createCsr } from '../../src/x509/csr.ts';
 import { generateKeyPair } from '../../src/x509/keys.ts';
+import { pageSnippets } from './page-snippets.ts';
 import { web, wholeServer } from './whole-server.ts';
 import type { WholeServer } from './whole-server.ts';
 
 /**
- * The first configuration on a how-to page, with what is particular to this machine put in: what people are told is what
- * is tested. Each text to be replaced must be there.
+ * The YAML of a how-to page's section with what is particular to this machine put in: what people are told is what is
+ * tested. Each text to be replaced must be there.
  */
-export async function pageConfig(page: string, replace: Readonly<Record<string, string>>, block = 0): Promise<Partial<ConfigInput>> {
-  const text = await readFile(fileURLToPath(new URL(`../../docs/how-to/${page}`, import.meta.url)), 'utf8');
-  let [, yaml = ''] = [...text.matchAll(/^```yaml\n([^]*?)^```/gm)][block] ?? [];
+export async function pageConfig(
+  page: string,
+  section: string,
+  replace: Readonly<Record<string, string>>,
+  block = 0,
+): Promise<Partial<ConfigInput>> {
+  let yaml = (await pageSnippets(page, section, 'yaml'))[block] ?? '';
   for (const [told, here] of Object.entries(replace)) {
     if (!yaml.includes(told)) throw new Error(`${page} does not say ${told}`);
     yaml = yaml.replaceAll(told, here);

@@ -40,9 +40,10 @@ const longestCallMs = 60_000;
 const channelOptions = {
   'grpc.use_local_subchannel_pool': 1,
   'grpc.max_receive_message_length': largestResponse,
-  // gRPC waits up to two minutes; a CA that is back is asked within a second.
-  'grpc.initial_reconnect_backoff_ms': 250,
-  'grpc.max_reconnect_backoff_ms': 1000,
+  // gRPC waits up to two minutes, and refuses calls meanwhile. A CA that is away is tried once a second by whoever stands
+  // before it: the connection must not be what such a try fails by.
+  'grpc.initial_reconnect_backoff_ms': 100,
+  'grpc.max_reconnect_backoff_ms': 250,
   'grpc.keepalive_time_ms': 30_000,
   'grpc.keepalive_timeout_ms': 5000,
 };

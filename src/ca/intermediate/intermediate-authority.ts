@@ -6,7 +6,7 @@ import type { Log } from '../../base/log.ts';
 import type { TrustDomain } from '../../spiffe/id.ts';
 import { createCsr } from '../../x509/csr.ts';
 import { checkIssuedIntermediate } from '../../x509/issued-intermediate.ts';
-import { generateKeyPair } from '../../x509/keys.ts';
+import { generateKeyPair, sha256Hex } from '../../x509/keys.ts';
 import type { Authority } from '../authority.ts';
 import { sealCa } from '../ca-key.ts';
 import { caSubject, wholeSeconds } from '../ca-name.ts';
@@ -39,6 +39,8 @@ export interface IntermediateAuthorityOptions {
   readonly upstream: IntermediateUpstream;
   /** The life asked for, in ms. */
   readonly lifeMs: number;
+  /** Whether the operator lets this root be trusted at all: what hangs on another is not used. */
+  readonly mayTrust: (root: Buffer) => boolean;
   /** How long a root that is new to this trust domain is published before anything is signed under it, in ms. */
   readonly distributionMs: number;
   readonly clock: Clock;
@@ -109,14 +111,14 @@ export async function openIntermediateAuthority(options: IntermediateAuthorityOp
     held = await load();
     const trouble = await takeAnchors(signal);
     if (!held) return trouble;
-    const next = due(held.document, clock.now(), share);
+    const next = due(held.document, clock.now(), { share, mayTrust: options.mayTrust });
     if (next.step === 'nothing') return trouble;
     if (next.step === 'activate') {
       await store(held.epoch, withNext(held.document, clock.now()));
       return trouble;
     }
     const made = await certified(anchorsNow(), signal);
-    await store(held.epoch, withSlot(held.document, made, { now: clock.now(), distributionMs: options.distributionMs }));
+    await store(held.epoch, withSlot(held.document, made, { ...options, now: clock.now() }));
     log.info({ authority: name, why: next.why }, 'an intermediate CA certificate was made');
     return undefined;
   }
@@ -211,6 +213,15 @@ export async function openIntermediateAuthority(options: IntermediateAuthorityOp
   });
   run().catch(() => undefined);
 
+  function waitingForApproval(): SignetError | undefined {
+    const root = held?.document.next?.root;
+    if (!root || options.mayTrust(root)) return undefined;
+    return new SignetError(
+      'AUTHORITY_MISCONFIGURED',
+      `the next intermediate of ${name} hangs on a root that is not approved: if it is right, add ${sha256Hex(root)} to approvedAnchors`,
+    );
+  }
+
   /** The intermediate that signs now; made first if there is none. */
   async function ready(signal: AbortSignal): Promise<OpenedSlot> {
     const usable = (): OpenedSlot | undefined => (held?.current && clock.now() < held.current.issuersEnd ? held.current : undefined);
@@ -224,7 +235,11 @@ export async function openIntermediateAuthority(options: IntermediateAuthorityOp
     await abortable(working ?? run(), signal);
     const made = usable();
     if (made) return made;
-    throw failure ?? new SignetError('AUTHORITY_UNAVAILABLE', `${name} has no intermediate CA certificate that is valid now`);
+    throw (
+      waitingForApproval() ??
+      failure ??
+      new SignetError('AUTHORITY_UNAVAILABLE', `${name} has no intermediate CA certificate that is valid now`)
+    );
   }
 
   return {
@@ -249,7 +264,8 @@ export async function openIntermediateAuthority(options: IntermediateAuthorityOp
         end === undefined
           ? 'it has no intermediate CA certificate yet'
           : `its intermediate ${canSign ? 'is good until' : 'ended at'} ${new Date(end).toISOString()}`;
-      return Promise.resolve({ canSign, detail: failure ? `${until}; its upstream: ${failure.message}` : until });
+      const trouble = waitingForApproval() ?? failure;
+      return Promise.resolve({ canSign, detail: trouble ? `${until}; ${trouble.message}` : until });
     },
     onChange: changed.add,
     async close() {

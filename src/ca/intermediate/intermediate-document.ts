@@ -90,18 +90,18 @@ export function withAnchors(document: IntermediateDocument, named: readonly Buff
   return { ...document, anchors };
 }
 
-/** The document once `made` has been certified: at once in use, unless its root is new to those who have to trust it. */
+/** The document once `made` has been certified: at once in use, unless its root is new to those who have to trust it, or waits for approval. */
 export function withSlot(
   document: IntermediateDocument,
   made: Slot,
-  when: { readonly now: number; readonly distributionMs: number },
+  when: { readonly now: number; readonly distributionMs: number; readonly mayTrust: (root: Buffer) => boolean },
 ): IntermediateDocument {
-  const { now, distributionMs } = when;
+  const { now, distributionMs, mayTrust } = when;
   const { current } = document;
   const hangsOnIt = [current, ...document.retired].some((slot) => slot?.root.equals(made.root));
   const since = hangsOnIt ? 0 : (document.anchors.find((known) => known.certificate.equals(made.root))?.since ?? now);
   const from = since + distributionMs;
-  if (!current || from <= now || endOf(current) <= now) return inUse(document, made, now);
+  if (mayTrust(made.root) && (!current || from <= now || endOf(current) <= now)) return inUse(document, made, now);
   return { ...document, next: { ...made, from } };
 }
 

@@ -8,15 +8,25 @@ export type Due =
   /** The next one, which is there already, is to be used. */
   | { readonly step: 'activate' };
 
-/**
- * What is to be done now. `share` is the point of an intermediate's life at which it is renewed: about a half, drawn by
- * each process, so that replicas don't all ask at once.
- */
-export function due(document: IntermediateDocument | undefined, now: number, share: number): Due {
-  const current = document?.current;
+export interface DueRules {
+  /**
+   * The point of an intermediate's life at which it is renewed: about a half, drawn by each process, so that replicas don't
+   * all ask at once.
+   */
+  readonly share: number;
+  /** Whether the operator lets this root be trusted. */
+  readonly mayTrust: (root: Buffer) => boolean;
+}
+
+/** What is to be done now. */
+export function due({ current, next, anchors }: IntermediateDocument, now: number, { share, mayTrust }: DueRules): Due {
+  const hasEnded = !current || now >= endOf(current);
+  if (next && now < endOf(next)) {
+    // One that waits for approval is not asked for again: it would be another one that waits.
+    return mayTrust(next.root) && (hasEnded || now >= next.from) ? { step: 'activate' } : { step: 'nothing' };
+  }
   if (!current) return { step: 'renew', why: 'first' };
-  if (document.next) return now >= document.next.from || now >= endOf(current) ? { step: 'activate' } : { step: 'nothing' };
   if (now >= current.madeAt + (endOf(current) - current.madeAt) * share) return { step: 'renew', why: 'half of its life' };
-  const named = document.anchors.some(({ certificate }) => certificate.equals(current.root));
+  const named = anchors.some(({ certificate }) => certificate.equals(current.root));
   return named ? { step: 'nothing' } : { step: 'renew', why: 'its root is no longer named' };
 }

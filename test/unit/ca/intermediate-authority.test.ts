@@ -36,6 +36,7 @@ function options(fields: Partial<Options> = {}): Options {
     seal: keySealFromKey(newKeyEncryptionKey()),
     lifeMs: 10 * day,
     distributionMs: 2 * minute,
+    mayTrust: () => true,
     random: () => 0.5,
     log: silentLog,
     ...fields,
@@ -205,6 +206,28 @@ describe('an intermediate of ours below another CA', () => {
       return signed.keyId === second.keyId ? undefined : signed;
     });
     verifyChain(last.chain, [third.certificate], it_.clock.now());
+  });
+
+  it('signs nothing under a root that the operator has yet to approve, and asks for it once', async () => {
+    const approved = new Set<string>();
+    await using it_ = await world({ mayTrust: (root) => approved.has(sha256Hex(root)) }, (upstream) => {
+      approved.add(sha256Hex(upstream.signing.certificate));
+    });
+    const first = await it_.sign();
+    const next = it_.upstream.newRoot();
+    it_.upstream.named = [next];
+    it_.upstream.signing = next;
+    it_.upstream.changed();
+    await eventually('the next one', () => it_.upstream.requests.length === 2 || undefined);
+    for (let i = 0; i < 4; i++) {
+      it_.clock.advance(day);
+      assert.equal((await it_.sign()).keyId, first.keyId);
+    }
+    assert.equal(it_.upstream.requests.length, 2);
+    assert.match((await it_.authority.health(never)).detail, new RegExp(`add ${sha256Hex(next.certificate)} to approvedAnchors`));
+    approved.add(sha256Hex(next.certificate));
+    it_.clock.advance(minute);
+    await eventually('its key', async () => (await it_.sign()).keyId !== first.keyId || undefined);
   });
 
   it('has the roots that its upstream named last, after a restart without it, and signs on', async () => {
