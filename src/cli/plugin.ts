@@ -48,7 +48,8 @@ function defineTest(command: Command, session: Session): void {
 A plugin is a CA in a process of its own, which Signet speaks to by gRPC (proto/signet/plugin/v1/plugin.proto). The cases are
 those that every backend of Signet passes: chain, names and lives as asked for, errors by their kind, cancellation, many at once,
 a restart, an outage. A line per case says ok, FAILED and why, or not run and what would be needed for it. No certificate
-that is made here is used for anything.
+that is made here is used for anything. The plugin runs in / with little in its environment, as it will with Signet: give it
+absolute paths.
 
 Start from a template: examples/plugins/typescript or examples/plugins/go. The guide is docs/how-to/write-a-plugin.md.
 Exits with 0 if no case failed, 1 if one did, 2 for wrong usage.`,

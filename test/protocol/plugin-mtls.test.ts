@@ -24,8 +24,6 @@ import type { TestPki } from '../support/test-pki.ts';
 
 const trustDomain = parseTrustDomain('example.org');
 const signetId = 'spiffe://example.org/signet/server';
-/** Tells by an alert that it doesn't take a certificate, as most servers do. */
-const opensslProgram = 'openssl';
 const never = new AbortController().signal;
 
 interface Location extends AuthorityLocation {
@@ -173,7 +171,7 @@ describe('a plugin behind mutual TLS', () => {
     const port = await freePort();
     const verified = ['-Verify', '1', '-verify_return_error', '-CAfile', folder.file('ca'), '-alpn', 'h2', '-quiet'];
     const openssl = spawn(
-      opensslProgram,
+      'openssl',
       ['s_server', '-accept', `127.0.0.1:${String(port)}`, '-cert', folder.file('cert'), '-key', folder.file('key'), ...verified],
       {
         stdio: 'ignore',
