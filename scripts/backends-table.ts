@@ -23,7 +23,7 @@ const rows = findings
   .filter((finding) => finding.kind === 'conformance')
   .sort((a, b) => a.seam.localeCompare(b.seam) || a.backend.localeCompare(b.backend))
   .map(({ backend, seam, engine, cases, passed, notRun, p50, p99 }) => {
-    const away = findings.find((one) => one.kind === 'away' && one.backend === backend);
+    const away = findings.find((one) => one.kind === 'away' && backend.startsWith(one.backend));
     const outage =
       away?.kind === 'away'
         ? `${String(away.failedShort)} failed in 40 % of a life; well ${(away.recoveredMs / 1000).toFixed(1)} s after two`

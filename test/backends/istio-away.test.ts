@@ -3,7 +3,7 @@ import { describeAuthorityAway } from '../support/authority-away-story.ts';
 import { startIstioCa } from '../support/engines/istio-ca.ts';
 import { tempFolder } from '../support/temp.ts';
 
-describeAuthorityAway('mesh', async () => {
+describeAuthorityAway('istio', async () => {
   const folder = await tempFolder();
   const token = 'a-token-of-the-cluster';
   const ca = await startIstioCa({ node: 'istio-system/signet', token, pods: ['shop/web', 'load/client'] });

@@ -13,7 +13,7 @@ import { tempFolder } from '../support/temp.ts';
 const never = new AbortController().signal;
 const deviceRemoved = 0x32;
 
-describeAuthorityAway('hsm', async () => {
+describeAuthorityAway('pkcs11', async () => {
   const hsm = await startSoftHsm();
   const folder = await tempFolder();
   const { module, tokenLabel, pinFile } = hsm;

@@ -4,7 +4,7 @@ import { startStepCa } from '../support/engines/step-ca.ts';
 import { foreignCa } from '../support/openssl.ts';
 import { tempFolder } from '../support/temp.ts';
 
-describeAuthorityAway('step', async () => {
+describeAuthorityAway('step-ca', async () => {
   const folder = await tempFolder();
   const ca = await startStepCa({ x5cRootPem: (await foreignCa('Machines')).certificate });
   await writeFile(folder.file('provisioner.jwk'), JSON.stringify(ca.provisionerKey), { mode: 0o600 });

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { appendFile } from 'node:fs/promises';
 import { after, before, describe, it } from 'node:test';
+import { reportBackend } from './backend-report.ts';
 import { signerCases } from '../../src/ca/conformance/signer-cases.ts';
 import type { OpenSigner, SignerFaults } from '../../src/ca/conformance/signer-cases.ts';
 import { signerKeyKinds } from '../../src/ca/signer.ts';
@@ -80,10 +80,8 @@ function oneKind(backend: SignerBackend, kind: SignerKeyKind): void {
   }
 
   after(async () => {
-    const file = process.env['SIGNET_BACKENDS_REPORT'];
-    if (file === undefined) return;
     const cases = signerCases.length - notRun.length;
-    const row = { backend: `${backend.name}, ${kind}`, engine: backend.engine ?? '', cases, passed, notRun, ...latency };
-    await appendFile(file, `${JSON.stringify(row)}\n`);
+    const { name, engine = '' } = backend;
+    await reportBackend({ kind: 'conformance', seam: 'signer', backend: `${name}, ${kind}`, engine, cases, passed, notRun, ...latency });
   });
 }
