@@ -29,7 +29,7 @@ export const backend = z.discriminatedUnion('type', [
   pluginSettings.safeExtend(mayBeAway),
   kubernetesCsrSettings.extend(mayBeAway),
   certManagerSettings.extend(mayBeAway),
-  intermediateSettings.extend(mayBeAway),
+  intermediateSettings,
   istioSettings.safeExtend(mayBeAway),
   stepCaSettings.extend(mayBeAway),
 ]);
