@@ -84,7 +84,7 @@ export function createIntermediates(deps: IntermediatesDeps): Intermediates {
         gate.leave(authority.name);
       });
       const { anchors, generation } = deps.anchors();
-      const expected = { spkiSha256: key.spkiSha256, uri, notAfter };
+      const expected = { spkiSha256: key.spkiSha256, uri, notAfter, forLeavesOnly: true };
       const checked = checkIssuedIntermediate({ chain: certificates, anchors: anchors.certificates, at: clock.now(), expected });
       const { certificate, above } = checked;
       const record: IssuedRecord = {

@@ -19,6 +19,10 @@ export async function openIntermediateUpstream(
       const { openSignetUpstream } = await import('../ca/signet/signet-upstream.ts');
       return openSignetUpstream({ name, settings: upstream, clock, random: Math.random, log });
     }
+    case 'spire': {
+      const { openSpireUpstream } = await import('../ca/spire/spire-upstream.ts');
+      return openSpireUpstream({ name, trustDomain, settings: upstream, clock, random: Math.random, log });
+    }
     case 'vault': {
       const { openVaultAuthority } = await import('../ca/vault/vault-authority.ts');
       return certifying(await openVaultAuthority({ name, trustDomain, settings: { ...upstream, anchors, approvedAnchors }, clock, log }));
@@ -30,5 +34,5 @@ export async function openIntermediateUpstream(
 function certifying(authority: Authority): IntermediateUpstream {
   const { signIntermediate } = authority;
   if (!signIntermediate) throw new SignetError('INTERNAL', `backends of type ${authority.type} can't certify CAs`);
-  return { ...authority, signIntermediate };
+  return { ...authority, signIntermediate, forLeavesOnly: true };
 }

@@ -14,6 +14,8 @@ export interface IntermediateCheck {
     readonly spkiSha256: string;
     /** Of its trust domain: the one URI that it may have (SPIFFE X509-SVID §4.2). */
     readonly uri: string;
+    /** Whether its path length must be 0: there is then no CA below it, whoever has its key. */
+    readonly forLeavesOnly: boolean;
     /** The latest end that is acceptable, in ms. */
     readonly notAfter: number;
   };
@@ -57,7 +59,7 @@ function checked({ chain, anchors, at, expected }: IntermediateCheck): CheckedIn
 function intermediateFault(certificate: Certificate, expected: IntermediateCheck['expected']): string | undefined {
   if (certificate.spkiSha256 !== expected.spkiSha256) return 'it is for another key';
   if (certificate.keyUsage?.has('keyCertSign') !== true) return 'its key usage does not allow signing certificates';
-  if (certificate.pathLength !== 0) return 'it allows CAs below it: its path length must be 0';
+  if (expected.forLeavesOnly && certificate.pathLength !== 0) return 'it allows CAs below it: its path length must be 0';
   if (certificate.uris.some((uri) => uri !== expected.uri)) return `it names something else than ${expected.uri}`;
   if (certificate.dnsNames.length > 0 || certificate.otherNames.length > 0) return 'it has names other than a URI';
   if (certificate.notAfter > expected.notAfter) return 'it lives longer than was asked for';

@@ -204,7 +204,7 @@ authoritySuite({
       assert.ok(signIntermediate);
       return openIntermediateAuthority({
         ...{ name: 'below', trustDomain, state: own, seal, lifeMs: 5 * day, distributionMs: 1000, mayTrust: () => true },
-        upstream: { ...vault, signIntermediate },
+        upstream: { ...vault, signIntermediate, forLeavesOnly: true },
         clock: systemClock,
         random: Math.random,
         log: silentLog,

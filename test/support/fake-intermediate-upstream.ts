@@ -57,6 +57,7 @@ export function fakeIntermediateUpstream({ clock }: { readonly clock: Clock }): 
   };
   const fake: FakeIntermediateUpstream = {
     type: 'fake',
+    forLeavesOnly: true,
     requests: [],
     conduct: 'good',
     twist: {},

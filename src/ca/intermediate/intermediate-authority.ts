@@ -152,7 +152,7 @@ export async function openIntermediateAuthority(options: IntermediateAuthorityOp
     const request = { csr: createCsr(key, [uri]), spkiSha256: key.spkiSha256, commonName, notAfter };
     const { certificates } = await abortable(upstream.signIntermediate(request, signal), signal);
     // One that hangs on a root which the upstream has yet to name is none: the next try has the root.
-    const expected = { spkiSha256: key.spkiSha256, uri, notAfter };
+    const expected = { spkiSha256: key.spkiSha256, uri, notAfter, forLeavesOnly: upstream.forLeavesOnly };
     const { certificate, above, root } = checkIssuedIntermediate({ chain: certificates, anchors, at: clock.now(), expected });
     return { ...sealCa(options.seal, keyPurpose(name), certificate.der, key), above: [...above], root, madeAt: now };
   }

@@ -54,6 +54,7 @@ export function openSignetUpstream(options: {
 
   return {
     type: 'signet',
+    forLeavesOnly: true,
     async signIntermediate({ csr, notAfter }, signal) {
       const ttlSeconds = Math.floor((notAfter - clock.now()) / 1000);
       const { chain } = await upstream.call<IntermediateResponse>('SignIntermediate', { csr, ttlSeconds }, signal);
