@@ -28,6 +28,8 @@ export interface CallShell {
   readonly timeoutMs: number;
   readonly observe?: ((outcome: CallOutcome) => void) | undefined;
   readonly statusOf?: StatusOf | undefined;
+  /** Whose service it is: what a CA backend said is for the operator alone. Anybody's, if left out. */
+  readonly audience?: 'operator' | 'anybody' | undefined;
 }
 
 export interface CallContext {
@@ -90,7 +92,7 @@ export function unary<Request, Response>(
       const failure = SignetError.from(error);
       if (!finish(failure.code)) return;
       logFailure(shell.log, method, failure, { peer: call.getPeer(), ...fields });
-      callback(toStatus(failure, shell.statusOf));
+      callback(toStatus(failure, shell.statusOf, shell.audience));
     };
     const abort = (failure: SignetError): void => {
       controller.abort(failure);

@@ -12,6 +12,14 @@ export interface CallStatus {
 
 /** What a client learns of a refused credential, whoever refused it and why. The log has the reason. */
 const opaque = 'authentication failed';
+/** What a CA backend said, and where it is, is for the log and the operator: a workload learns whether to come back. */
+const ofTheCa: Readonly<Partial<Record<ErrorCode, string>>> = {
+  AUTHORITY_UNAVAILABLE: 'the CA can not sign now: try again',
+  AUTHORITY_THROTTLED: 'the CA asks to be asked less often: try again later',
+  AUTHORITY_REFUSED: 'the CA refuses to sign this; the log of the server says why',
+  AUTHORITY_MISCONFIGURED: 'the CA can not sign as it is configured; the log of the server says why',
+  AUTHORITY_MISBEHAVED: 'the CA returned something else than was asked for, which is not used',
+};
 /** A trailer must fit into one HTTP/2 header list; nobody reads more of a message. */
 const longestMessage = 1024;
 
@@ -19,12 +27,13 @@ export type StatusOf = (code: ErrorCode) => number;
 
 /**
  * The status of a failed call: number, public message, and google.rpc.ErrorInfo {reason: our code, domain: signet.dev}.
- * `statusOf` is for services whose clients expect other numbers.
+ * `statusOf` is for services whose clients expect other numbers. Who isn't the operator hears nothing of the CA's own words.
  */
-export function toStatus(error: unknown, statusOf: StatusOf = grpcStatus): CallStatus {
+export function toStatus(error: unknown, statusOf: StatusOf = grpcStatus, audience: 'operator' | 'anybody' = 'anybody'): CallStatus {
   const failure = SignetError.from(error);
   const code = statusOf(failure.code);
-  const details = failure.code === 'UNAUTHENTICATED' ? opaque : failure.message.slice(0, longestMessage);
+  const ofCa = audience === 'anybody' ? ofTheCa[failure.code] : undefined;
+  const details = failure.code === 'UNAUTHENTICATED' ? opaque : (ofCa ?? failure.message.slice(0, longestMessage));
   const metadata = new Metadata();
   metadata.set(
     'grpc-status-details-bin',

@@ -21,6 +21,7 @@ export interface IssuedFacts {
   /** When a token last proved this bearer, in ms. */
   readonly tokenSeenAt: number;
   readonly spkiSha256: string;
+  readonly keyMode?: string | undefined;
 }
 
 export interface CertificateAuthenticatorOptions {
@@ -70,6 +71,8 @@ export function createCertificateAuthenticator(options: CertificateAuthenticator
     const { certificate, spiffeId, anchor } = verifyOurs(chain, now);
     const facts = await lookUp(certificate.serial, signal);
     if (!facts) throw authenticationFailed('unknown-certificate', `serial ${certificate.serial} was never issued`);
+    // A CA below us can sign itself a leaf with its own serial and key: what it holds for its workloads is no credential here.
+    if (facts.keyMode === 'intermediate') throw authenticationFailed('unknown-certificate', `serial ${certificate.serial} is a CA's`);
     if (facts.spiffeId !== spiffeId || facts.spkiSha256 !== certificate.spkiSha256) {
       throw authenticationFailed('unknown-certificate', `serial ${certificate.serial} was issued for another name or key`);
     }

@@ -235,9 +235,6 @@ export function createIssuer(deps: IssuerDeps): Issuer {
       const now = clock.now();
       if (newest - now > longestBehindMs) return { ready: false, detail: clockBehind(newest - now).message };
       if (recordingFails) return { ready: false, detail: 'the newest certificate could not be recorded: the store fails' };
-      for (const authority of deps.authorities.values()) {
-        if (authority.issuersEnd() <= now) return { ready: false, detail: `the CA certificate of backend ${authority.name} has ended` };
-      }
       return { ready: true, detail: '' };
     },
   };

@@ -20,6 +20,8 @@ export interface Anchors {
    * say. Throws if a backend's anchors can't be had and never were, or a file is bad.
    */
   adopt(authorities: ReadonlyMap<string, Authority>, config: Config): Promise<void>;
+  /** What the bundle is made of now; what is returned makes it so again, for a configuration that did not come into force. */
+  snapshot(): () => Promise<void>;
   /** Takes out what no backend or file of this configuration stands for, as soon as no certificate needs it. */
   settle(config: Config): Promise<void>;
   close(): void;
@@ -48,6 +50,8 @@ const leastBetweenRefreshesMs = 1000;
 export function createAnchors(parts: AnchorsParts): Anchors {
   const { trust, chosen, log } = parts;
   const followed = new Map<string, Followed>();
+  /** The rule in force for each backend; another object is another rule. */
+  const rules = new Map<string, AnchorRule>();
   const refreshed = new Map<string, { readonly at: number; readonly done: Promise<void> }>();
   let roots: TrustedRoots | undefined;
 
@@ -57,10 +61,16 @@ export function createAnchors(parts: AnchorsParts): Anchors {
       offered = await authorityAnchors(authority);
     } catch (error) {
       if (!trust.hasSource(anchorsSource(name))) throw SignetError.from(error);
-      log.warn({ authority: name, err: error }, "the CA backend's anchors can't be had; the last ones stay trusted");
+      log.warn(
+        { authority: name, err: error },
+        "the CA backend's anchors can't be had; the last ones stay trusted, as far as its rules allow",
+      );
+      // The operator's word holds whether or not the CA is there to be asked.
+      if (rules.get(name) === rule) await chosen.enforce(name, rule);
       return;
     }
-    await chosen.offer(name, offered, rule);
+    // Asked under a rule that is no longer in force: who asks under the new one takes up the answer.
+    if (rules.get(name) === rule) await chosen.offer(name, offered, rule);
   }
 
   function follow(name: string, authority: Authority, rule: AnchorRule): void {
@@ -104,12 +114,20 @@ export function createAnchors(parts: AnchorsParts): Anchors {
     async adopt(authorities, config) {
       for (const [name, authority] of authorities) {
         const rule = anchorRule(config, name);
+        rules.set(name, rule);
         await take(name, authority, rule);
         follow(name, authority, rule);
       }
       const next = await watchTrustedRoots({ files: config.ca.trustedRoots, trust, log });
       roots?.close();
       roots = next;
+    },
+    snapshot() {
+      const before = trust.sourceNames().map((name) => [name, trust.contributed(name)] as const);
+      return async () => {
+        for (const [name, certificates] of before) await trust.setSource(name, certificates);
+        if (before.length > 0) await trust.retainSources(before.map(([name]) => name));
+      };
     },
     async settle(config) {
       const names = Object.keys(config.ca.backends);

@@ -224,18 +224,23 @@ async function openAuthority(name: string, backend: BackendConfig, parts: Author
     case 'intermediate': {
       const { openIntermediateAuthority } = await import('../ca/intermediate/intermediate-authority.ts');
       const { openIntermediateUpstream } = await import('./intermediate-upstream.ts');
-      return openIntermediateAuthority({
+      const upstream = await openIntermediateUpstream(name, backend, { trustDomain, clock, log });
+      const authority = openIntermediateAuthority({
         name,
         trustDomain,
         state: parts.state,
         seal: parts.seal,
-        upstream: await openIntermediateUpstream(name, backend, { trustDomain, clock, log }),
+        upstream,
         mayTrust: (root) => backend.anchors === 'follow' || backend.approvedAnchors.includes(sha256Hex(root)),
         lifeMs: backend.life,
         distributionMs: rootDistributionMs,
         clock,
         random: Math.random,
         log,
+      });
+      return authority.catch(async (error: unknown) => {
+        await upstream.close();
+        throw error;
       });
     }
     case 'istio': {

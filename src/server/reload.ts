@@ -65,20 +65,25 @@ export function createReload(parts: {
     }
     const enforcePolicy = policy.prepare(next);
     const prepared = await authorities.prepare(next);
+    const restore = trust.anchors.snapshot();
     try {
+      // Whatever can't be had is found before anything is published.
+      const roots = await Promise.all([...prepared.opened.values()].map(authorityAnchors));
       trust.livesOf(next);
       // Those that stay are asked as well: the rules for their anchors may have changed.
       const all = new Map(
         Object.keys(next.ca.backends).flatMap((name) => pairOf(name, prepared.opened.get(name) ?? authorities.current.get(name))),
       );
       await trust.anchors.adopt(all, next);
-      const roots = await Promise.all([...prepared.opened.values()].map(authorityAnchors));
       await trust.active.whenActive(roots.flat(), deadlineSignal(distributionMs));
     } catch (error) {
       await prepared.discard();
-      await trust.anchors.adopt(authorities.current, config).catch((failed: unknown) => {
+      try {
+        await restore();
+        await trust.anchors.adopt(authorities.current, config);
+      } catch (failed) {
         log.error({ err: failed }, 'the anchors of the configuration in force were not taken up again');
-      });
+      }
       throw error;
     }
     prepared.take();

@@ -240,6 +240,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
   });
   const admin = adminService({
     ...shell,
+    audience: 'operator',
     version,
     trustDomain,
     mode: dev ? 'dev' : 'production',

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../base/clock.ts';
+import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { sha256Hex } from '../x509/keys.ts';
 import type { CheckedAnchors } from '../x509/material.ts';
@@ -97,6 +98,10 @@ export function createActiveAnchors(deps: ActiveAnchorsDeps): ActiveAnchors {
       const held = [...pending.keys()].join();
       if (active?.of !== bundle || active.held !== held) {
         const usable = bundle.anchors.certificates.filter((der) => !pending.has(sha256Hex(der)));
+        if (usable.length === 0)
+          throw new SignetError('AUTHORITY_UNAVAILABLE', 'every root is new and on its way to everybody: try again', {
+            retryAfterMs: 1000,
+          });
         active = { of: bundle, held, anchors: checkAnchors(usable, clock.now()) };
       }
       return active.anchors;

@@ -36,6 +36,9 @@ export interface AnchorChoice {
   readonly nextAt: number | undefined;
 }
 
+/** No policy gives a longer life (90 d), and an hour for backdating and clocks. */
+export const absoluteLongestMs = 90 * 86_400_000 + 3_600_000;
+
 /**
  * Which of an authority's anchors are trusted. One that is no longer named stays for as long as a certificate under it
  * can live: the authority has moved on, the workloads have not. Only the operator's word takes one out at once.
@@ -50,8 +53,8 @@ export function chooseAnchors({ offered, trusted, withdrawn, rule, now, longestL
   for (const [hash, der] of named) if (allowed(hash)) anchors.set(hash, der);
   for (const [hash, der] of before) {
     if (named.has(hash) || !allowed(hash)) continue;
-    // At most one whole life from now, even if the clock was set back since.
-    const until = Math.min(withdrawn.get(hash) ?? Number.POSITIVE_INFINITY, now + longestLifeMs);
+    // What was said when it was withdrawn holds, also if lives are shorter now; but not for ever if the clock was set back since.
+    const until = Math.min(withdrawn.get(hash) ?? now + longestLifeMs, now + Math.max(longestLifeMs, absoluteLongestMs));
     if (now >= until) continue;
     anchors.set(hash, der);
     left.set(hash, until);

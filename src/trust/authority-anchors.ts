@@ -22,6 +22,8 @@ export interface AuthorityAnchors {
    * AUTHORITY_MISCONFIGURED if nothing of it may be trusted and nothing was before, INVALID_ARGUMENT for what is no anchor.
    */
   offer(authority: string, certificates: readonly Buffer[], rule: AnchorRule): Promise<void>;
+  /** Applies another rule to what is trusted of an authority that can't be asked now. */
+  enforce(authority: string, rule: AnchorRule): Promise<void>;
   /** Authorities that the configuration no longer names: theirs stay until the last certificate under them has ended. */
   retain(authorities: readonly string[], distrusted: ReadonlySet<string>): Promise<void>;
   /** Anchors that wait for the operator's approval. */
@@ -112,6 +114,12 @@ export function createAuthorityAnchors(deps: AuthorityAnchorsDeps): AuthorityAnc
 
   return {
     offer: (authority, certificates, rule) => queued(() => take(authority, certificates, rule)),
+    enforce: (authority, rule) =>
+      queued(async () => {
+        const withdrawn = await readWithdrawn(deps.state, authority);
+        const named = trust.contributed(anchorsSource(authority)).filter((der) => !withdrawn.has(sha256Hex(der)));
+        await take(authority, named, rule);
+      }),
     retain: (authorities, distrusted) =>
       queued(async () => {
         for (const name of trust.sourceNames()) {

@@ -201,6 +201,8 @@ function readExtension(id: string, critical: boolean, value: DerReader, into: Ex
 
 function serialText(integer: Buffer): string {
   if (integer.length > 21) throw refuse('its serial number is longer than 20 octets');
+  // RFC 5280 §4.1.2.2. Shown without its sign it would be another certificate's number.
+  if ((integer[0] ?? 0) >= 0x80) throw refuse('its serial number is negative');
   return (integer.length > 1 && integer[0] === 0 ? integer.subarray(1) : integer).toString('hex');
 }
 

@@ -65,7 +65,9 @@ export function openIstioAuthority({ name, settings, clock, random, log }: Istio
 
   function issuersEnd(): number {
     const rootEnds = (anchors.current() ?? []).map((der) => parseCertificate(der).notAfter);
-    return Math.min(chainEnd, rootEnds.length === 0 ? Infinity : Math.max(...rootEnds));
+    // One that has passed says nothing of the CA as it is now: only another signature tells.
+    const known = chainEnd > clock.now() ? chainEnd : Infinity;
+    return Math.min(known, rootEnds.length === 0 ? Infinity : Math.max(...rootEnds));
   }
 
   async function create(request: SigningRequest, signal: AbortSignal): Promise<SignedChain> {

@@ -36,7 +36,8 @@ export function kubernetesAuthority(parts: KubernetesAuthorityParts): Authority 
 
   function issuersEnd(): number {
     const known = roots.current();
-    if (learnt && learnt.roots === known) return learnt.end;
+    // An end that has passed says nothing of the CA as it is now: only another signature tells.
+    if (learnt && learnt.roots === known && learnt.end > clock.now()) return learnt.end;
     return known ? Math.max(...known.map((der) => parseCertificate(der).notAfter)) : unknownEnd;
   }
 

@@ -38,7 +38,7 @@ export function startTokenProcess(threads: number, env: Readonly<Record<string, 
   const main = fileURLToPath(new URL(`./token-process-main${extname(import.meta.url)}`, import.meta.url));
   const child = fork(main, [], {
     serialization: 'advanced',
-    env: { ...withoutOurs(env), UV_THREADPOOL_SIZE: String(threads) },
+    env: { ...withoutSecrets(env), UV_THREADPOOL_SIZE: String(threads) },
     execArgv: [],
     // Nothing of a vendor's tracing gets onto our stdout or into our log: PINs have been seen in such.
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
@@ -116,7 +116,10 @@ function lost(what: string, stale = false): SignetError {
   return error;
 }
 
-/** The module may need its vendor's variables, but none of Signet's settings, which may be secrets. */
-function withoutOurs(env: Readonly<Record<string, string | undefined>>): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('SIGNET_') && name !== 'NODE_OPTIONS'));
+/** Names that sound like a secret, and those by which clouds and Vault hand out credentials. */
+const secretNames = /^(?:SIGNET_|NODE_OPTIONS$|AWS_|GOOGLE_|VAULT_|BAO_)|SECRET|TOKEN|PASSW|PASSPHRASE|CREDENTIAL|PRIVATE|_KEY$|_PIN$|KEK/i;
+
+/** The module may need its vendor's variables, but nothing of ours or of others that may be a secret. */
+function withoutSecrets(env: Readonly<Record<string, string | undefined>>): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !secretNames.test(name)));
 }

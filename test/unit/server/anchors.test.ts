@@ -213,6 +213,40 @@ describe('what workloads trust', () => {
     w.close();
   });
 
+  it('takes out what the operator distrusts also while the backend is away', async () => {
+    await using folder = await tempFolder();
+    const state = memoryCaState();
+    const backends = { main: { type: 'fake' }, other: { type: 'fake' } };
+    const [main, other] = [backend(one.root), backend(two.root)];
+    const before = await world(state, folder.file('bundle.pem'));
+    await before.use({ main, other }, configured({ backends }));
+    before.close();
+    main.answer = away;
+    const w = await world(state, folder.file('bundle.pem'));
+    await w.use({ main, other }, configured({ backends, distrustedAnchors: [sha256Hex(one.root)] }));
+    assert.deepEqual([isTrusted(w.trust, one.root), isTrusted(w.trust, two.root)], [false, true]);
+    w.close();
+  });
+
+  it('is as it was after a configuration that did not come into force', async () => {
+    await using folder = await tempFolder();
+    const [main, other] = [backend(one.root), backend(two.root)];
+    const w = await world(memoryCaState(), folder.file('bundle.pem'));
+    await w.use({ main }, configured({ backends: { main: { type: 'fake' } } }));
+    const restore = w.anchors.snapshot();
+    await w.anchors.adopt(
+      new Map([
+        ['main', main],
+        ['other', other],
+      ]),
+      configured({ backends: { main: {}, other: {} }, distrustedAnchors: [] }),
+    );
+    assert.ok(isTrusted(w.trust, two.root));
+    await restore();
+    assert.deepEqual([isTrusted(w.trust, one.root), isTrusted(w.trust, two.root)], [true, false]);
+    w.close();
+  });
+
   it('with pinned anchors holds only what is approved; the rest waits, and the log says for what', async () => {
     await using folder = await tempFolder();
     const main = backend(one.root);
