@@ -28,8 +28,9 @@ const rows = findings
       away?.kind === 'away'
         ? `${String(away.failedShort)} failed in 40 % of a life; well ${(away.recoveredMs / 1000).toFixed(1)} s after two`
         : '';
+    const by = engine === '' ? 'this process' : engine;
     const left = notRun.length === 0 ? '' : ` (not run: ${notRun.join(', ')})`;
-    return `| ${backend} | ${seam} | ${engine} | ${String(passed)} of ${String(cases)}${left} | ${ms(p50)} | ${ms(p99)} | ${outage} |`;
+    return `| ${backend} | ${seam} | ${by} | ${String(passed)} of ${String(cases)}${left} | ${ms(p50)} | ${ms(p99)} | ${outage} |`;
   });
 
 const [written = ''] = (await readFile(page, 'utf8')).split(mark);

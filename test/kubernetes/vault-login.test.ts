@@ -58,8 +58,8 @@ describe('logging in at OpenBao with a service-account token that a real API ser
       bound_service_account_namespaces: ['signet'],
       audience: 'vault',
       token_policies: ['signet'],
-      token_ttl: '2s',
-      token_max_ttl: '4s',
+      token_ttl: '6s',
+      token_max_ttl: '12s',
     });
   });
   after(async () => {
@@ -74,7 +74,7 @@ describe('logging in at OpenBao with a service-account token that a real API ser
 
   it('signs, and logs in again when the maximum of its token nears', async () => {
     const authority = await open('token', 'signet', 'vault');
-    await sleep(6000);
+    await sleep(17_000);
     const asked = signingRequest(vaultTrustDomain);
     await checkSigned(authority, asked, await authority.sign(asked, never));
     await authority.close();
