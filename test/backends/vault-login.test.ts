@@ -92,8 +92,8 @@ describe('logging in at a real OpenBao', () => {
         clock_skew_leeway: -1,
         expiration_leeway: -1,
         token_policies: ['signet'],
-        token_ttl: '2s',
-        token_max_ttl: '4s',
+        token_ttl: '4s',
+        token_max_ttl: '8s',
       });
     });
 
@@ -103,7 +103,7 @@ describe('logging in at a real OpenBao', () => {
       await sleep(1000);
       await world.put('jwt', jwt());
       // The first JWT and the first token are long over by then.
-      await sleep(6000);
+      await sleep(10_000);
       await signsWith(authority);
       await authority.close();
     });
@@ -125,8 +125,8 @@ describe('logging in at a real OpenBao', () => {
       certificate: ca.certificate,
       allowed_uri_sans: 'spiffe://machines.example/signet',
       token_policies: ['signet'],
-      token_ttl: '3s',
-      token_max_ttl: '5s',
+      token_ttl: '5s',
+      token_max_ttl: '9s',
     });
     const put = async (): Promise<{ certificate: string; key: string }> => {
       const pair = await foreignLeaf(ca, { uri: 'spiffe://machines.example/signet' });
@@ -136,7 +136,7 @@ describe('logging in at a real OpenBao', () => {
     const authority = await world.open({ login: { type: 'certificate', role: 'signet', ...files } });
     await signsWith(authority);
     await put();
-    await sleep(6000);
+    await sleep(11_000);
     await signsWith(authority);
     await authority.close();
 
