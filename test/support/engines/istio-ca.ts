@@ -19,7 +19,7 @@ const buildMs = 1_800_000;
 let binary: Promise<string> | undefined;
 
 /** Once for all CAs of this process: they may start at the same time. */
-function istioCaBinary(): Promise<string> {
+export function istioCaBinary(): Promise<string> {
   binary ??= buildIstioCa();
   return binary;
 }

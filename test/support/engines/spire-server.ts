@@ -23,7 +23,7 @@ const buildMs = 1_800_000;
 
 let binary: Promise<string> | undefined;
 
-function spireServerBinary(): Promise<string> {
+export function spireServerBinary(): Promise<string> {
   binary ??= build();
   return binary;
 }

@@ -19,7 +19,7 @@ export const stepCaVersion = '0.30.2';
 let binary: Promise<string> | undefined;
 
 /** Once for all CAs of this process: they may start at the same time. */
-function stepCaBinary(): Promise<string> {
+export function stepCaBinary(): Promise<string> {
   binary ??= buildStepCa();
   return binary;
 }
