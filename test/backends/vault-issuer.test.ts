@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { z } from 'zod';
 import type { Authority } from '../../src/ca/authority.ts';
-import { signingRequest } from '../../src/ca/conformance/authority-cases.ts';
+import { signingRequest } from '../../src/ca/conformance/authority-under-test.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
 import { verifyChain } from '../../src/x509/chain.ts';
 import { createCsr } from '../../src/x509/csr.ts';

@@ -3,7 +3,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import type { Authority } from '../../src/ca/authority.ts';
-import { signingRequest } from '../../src/ca/conformance/authority-cases.ts';
+import { signingRequest } from '../../src/ca/conformance/authority-under-test.ts';
 import { baoAppRole, baoPki } from '../support/engines/openbao-pki.ts';
 import { eventually } from '../support/eventually.ts';
 import { failureOf } from '../support/failure.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { signingRequest } from '../../src/ca/conformance/authority-cases.ts';
+import { signingRequest } from '../../src/ca/conformance/authority-under-test.ts';
 import { startKubeApiServer } from '../support/engines/kube-apiserver.ts';
 import type { KubeApiServer } from '../support/engines/kube-apiserver.ts';
 import { baoPki } from '../support/engines/openbao-pki.ts';

@@ -1,7 +1,8 @@
 import { after, before, describe, it } from 'node:test';
 import type { Authority } from '../../src/ca/authority.ts';
-import { authorityCases, signingRequest } from '../../src/ca/conformance/authority-cases.ts';
-import type { AuthorityFaults, OpenAuthority } from '../../src/ca/conformance/authority-cases.ts';
+import { authorityCases } from '../../src/ca/conformance/authority-cases.ts';
+import { signingRequest } from '../../src/ca/conformance/authority-under-test.ts';
+import type { AuthorityFaults, OpenAuthority } from '../../src/ca/conformance/authority-under-test.ts';
 import type { TrustDomain } from '../../src/spiffe/id.ts';
 import { parseCertificate } from '../../src/x509/certificate.ts';
 import { reportBackend } from './backend-report.ts';

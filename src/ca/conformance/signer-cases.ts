@@ -11,7 +11,7 @@ import { createLeafIssuer } from '../../x509/leaf.ts';
 import { signatureOid } from '../../x509/oids.ts';
 import { signatureHolds } from '../../x509/signature.ts';
 import type { Signer, SignerKeyKind } from '../signer.ts';
-import { cancellationMs, fails, noticeMs, within } from './authority-cases.ts';
+import { cancellationMs, fails, noticeMs, within } from './authority-under-test.ts';
 
 /** What only the one who runs the custodian can do to it. */
 export interface SignerFaults {

@@ -2,8 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { abortable } from '../../base/deadline.ts';
 import { SignetError } from '../../base/errors.ts';
 import type { Authority } from '../../ca/authority.ts';
-import { authorityCases, signingRequest } from '../../ca/conformance/authority-cases.ts';
-import type { AuthorityCase, AuthorityFaults, AuthorityUnderTest, OpenAuthority } from '../../ca/conformance/authority-cases.ts';
+import { authorityCases } from '../../ca/conformance/authority-cases.ts';
+import { signingRequest } from '../../ca/conformance/authority-under-test.ts';
+import type { AuthorityCase, AuthorityFaults, AuthorityUnderTest, OpenAuthority } from '../../ca/conformance/authority-under-test.ts';
 import { sha256Hex } from '../../x509/keys.ts';
 
 export interface CaseResult {

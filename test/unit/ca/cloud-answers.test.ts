@@ -10,7 +10,7 @@ import { googleFailure } from '../../../src/ca/google/google-failure.ts';
 import { resourceNameProblem } from '../../../src/ca/google/resource-name.ts';
 import { endpointProblem } from '../../../src/ca/remote/endpoint.ts';
 import { retryAfterMs } from '../../../src/ca/remote/json-http.ts';
-import { signingRequest } from '../../../src/ca/conformance/authority-cases.ts';
+import { signingRequest } from '../../../src/ca/conformance/authority-under-test.ts';
 import { parseTrustDomain } from '../../../src/spiffe/id.ts';
 
 const key = 'arn:aws:kms:eu-west-1:123456789012:key/1f0f6a52-7c9f-4a0b-8a52-7f1f5a9f2c10';

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { SignetError } from '../../../../src/base/errors.ts';
 import type { ErrorCode } from '../../../../src/base/errors.ts';
 import type { Authority, SignedChain, SigningRequest } from '../../../../src/ca/authority.ts';
-import { signingRequest } from '../../../../src/ca/conformance/authority-cases.ts';
+import { signingRequest } from '../../../../src/ca/conformance/authority-under-test.ts';
 import { failuresToOpen } from '../../../../src/ca/resilience/circuit.ts';
 import { guarded } from '../../../../src/ca/resilience/guarded-authority.ts';
 import { parseTrustDomain } from '../../../../src/spiffe/id.ts';
