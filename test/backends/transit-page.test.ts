@@ -88,7 +88,7 @@ describe('docs/how-to/ca-transit.md, followed to the letter', () => {
       .replace('https://vault.example.org:8200', bao.address)
       .replace('/etc/signet/vault-ca.pem', bao.caFile)
       .replace('/etc/signet', world.folder.file('next'))
-      .replace('/root/.vault-token', login.tokenFile)
+      .replace('/etc/signet/operator-token', login.tokenFile)
       .replace('signet-ca', 'next-ca');
     const [name, ...words] = command.trim().split(/\s+/);
     assert.equal(name, 'signet');
