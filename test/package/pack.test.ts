@@ -32,7 +32,7 @@ async function npm(args: readonly string[], cwd: string, env = shell()): Promise
     child.once('error', reject);
     child.once('close', resolve);
   });
-  assert.equal(code, 0, `npm ${args.join(' ')}: ${stderr.slice(-2000)}`);
+  assert.equal(code, 0, `npm ${args.join(' ')}: ${stdout.slice(-2000)}${stderr.slice(-2000)}`);
   return { code, stdout, stderr };
 }
 

@@ -53,7 +53,7 @@ export interface AuthorityCase {
   run(held: OpenAuthority): Promise<void>;
 }
 
-export const never = new AbortController().signal;
+export const never: AbortSignal = new AbortController().signal;
 export const cancellationMs = 100;
 /** How long a CA that is back, or a new root, may take to be noticed. */
 export const noticeMs = 60_000;
