@@ -131,6 +131,8 @@ export function createKeySource(issuer: KeyIssuerSettings, context: KeySourceCon
       failures = 0;
       return true;
     } catch (error) {
+      // What our own end cut short is no fault of the source.
+      if (stopped.signal.aborted) return false;
       failures++;
       failingSince ??= attemptedAt;
       const advice = readAt === undefined ? 'its tokens can not be checked until they can be read' : 'those read before stay in use';

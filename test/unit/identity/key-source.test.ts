@@ -173,6 +173,23 @@ describe('keys from a URL', () => {
   });
 });
 
+describe('a read of keys that the end of the process cuts short', () => {
+  it('is no fault of their source: nobody is warned', async () => {
+    await using server = await keyServer();
+    server.answers.set('/keys', () => undefined);
+    const world = worldOf({ keys: { jwks: `${server.url}/keys` } });
+    const ending = new AbortController();
+    const starting = world.authenticator.start(ending.signal).catch(() => undefined);
+    await eventually('the keys are asked for', () => asked(server, '/keys') === 1 || undefined);
+    ending.abort(new SignetError('CANCELLED', 'the server is stopping'));
+    await starting;
+    // The attempt itself ends a few turns of the loop after whoever waited for it.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.deepEqual(world.log.lines, []);
+    assert.equal(world.authenticator.keySources()[0]?.failingSince, undefined);
+  });
+});
+
 describe('a source of keys that misbehaves', () => {
   const bodies: readonly (readonly [what: string, answer: Parameters<KeyServer['answers']['set']>[1]])[] = [
     ['redirects', (_request, response) => response.writeHead(302, { location: '/moved' }).end()],
