@@ -32,6 +32,8 @@ export interface WatchOptions {
   readonly retry?: { readonly baseMs: number; readonly maxMs: number } | undefined;
   /** Told of each failed try; the next one follows by itself. */
   readonly onFailure?: ((failed: ApiFailure) => void) | undefined;
+  /** Told each time that a watch begins: from then on all is heard, which may be nothing for long. */
+  readonly onWatching?: (() => void) | undefined;
 }
 
 const defaultRetry = { baseMs: 500, maxMs: 30_000 };
@@ -64,7 +66,7 @@ export async function* listAndWatch<T extends Named>(
         yield { kind: 'listed', objects: listed.objects };
       } else failed = listed.failure;
     } else {
-      const watching: Watching<T> = watchOnce(client, list, version, options.random, signal);
+      const watching: Watching<T> = watchOnce(client, list, version, options, signal);
       try {
         for (let step = await watching.next(); ; step = await watching.next()) {
           if (step.done) {
@@ -125,13 +127,14 @@ async function* watchOnce<T extends Named>(
   client: KubernetesClient,
   list: WatchedList<T>,
   version: string,
-  random: Random,
+  { random, onWatching }: WatchOptions,
   signal: AbortSignal,
 ): Watching<T> {
   const timeoutSeconds = String(Math.ceil(watchSeconds * (1 + random()) * 0.5));
   const query = { ...list.query, watch: 'true', allowWatchBookmarks: 'true', resourceVersion: version, timeoutSeconds };
   const opened = await client.open({ path: list.path, query }, signal);
   if (!opened.ok) return opened.failure;
+  onWatching?.();
   const call = `GET ${client.server}${list.path}?watch`;
   const odd = (): ApiFailure => failure('malformed', `${call}: an event has another form than it should`);
   try {

@@ -54,7 +54,7 @@ interface Waiter {
 export const backendLabel = 'signet.dev/backend';
 const processLabel = 'signet.dev/process';
 /** An API server that is back is noticed within this, however long it was away. */
-const retry = { baseMs: 250, maxMs: 2000 };
+const retry = { baseMs: 250, maxMs: 1000 };
 const faultCountsMs = 10_000;
 const longWaitMs = 3000;
 const removalMs = 5000;
@@ -93,9 +93,12 @@ export function openRequestBoard(kind: RequestKind, { client, clock, random, log
         if (error.code === 'AUTHORITY_REFUSED' || error.code === 'AUTHORITY_MISCONFIGURED') fault = { error, at: clock.now() };
         log.warn({ authority: kind.backend, reason: failed.message }, 'the requests for certificates can not be followed; trying again');
       },
+      // While there is a fault nothing is asked for, so that no event would tell of its end.
+      onWatching(): void {
+        fault = undefined;
+      },
     };
     for await (const event of listAndWatch<AnObject>(client, list, options, closing.signal)) {
-      fault = undefined;
       if (event.kind === 'listed') event.objects.forEach(told);
       else if (event.kind === 'set') told(event.object);
       else gone(event.object);

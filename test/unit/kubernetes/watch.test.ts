@@ -53,7 +53,13 @@ async function follow(script: readonly Step[]) {
   const { client, asked } = fakeApi(script);
   const failures: ApiFailure[] = [];
   const told: string[] = [];
-  const options = { random: () => 0.5, retry: { baseMs: 1, maxMs: 2 }, onFailure: (failed: ApiFailure) => failures.push(failed) };
+  let watches = 0;
+  const options = {
+    random: () => 0.5,
+    retry: { baseMs: 1, maxMs: 2 },
+    onFailure: (failed: ApiFailure) => failures.push(failed),
+    onWatching: () => watches++,
+  };
   try {
     for await (const step of listAndWatch(client, { path: '/things', object }, options, new AbortController().signal)) {
       told.push(
@@ -65,7 +71,7 @@ async function follow(script: readonly Step[]) {
   } catch (error) {
     assert.match(String(error), /the script has ended/);
   }
-  return { told, asked, failures: failures.map(({ kind }) => kind) };
+  return { told, asked, watches, failures: failures.map(({ kind }) => kind) };
 }
 
 describe('list and watch, against a fake API server', () => {
@@ -109,6 +115,13 @@ describe('list and watch, against a fake API server', () => {
     assert.deepEqual(told, ['listed ', 'set a', 'set b']);
     assert.deepEqual(asked, ['list', 'list', 'watch 10', 'watch 11', 'watch 11', 'watch 12']);
     assert.deepEqual(failures, ['away', 'away', 'throttled']);
+  });
+
+  it('says that a watch has begun, when nothing is heard of it yet', async () => {
+    const { told, watches, failures } = await follow([{ list: list('10', []) }, { failed: 403 }, { watch: [] }]);
+    assert.deepEqual(told, ['listed ']);
+    assert.deepEqual(failures, ['forbidden']);
+    assert.equal(watches, 1);
   });
 
   it('lists anew when it is told what it does not understand', async () => {
