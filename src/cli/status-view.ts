@@ -19,9 +19,10 @@ export function statusText(status: ServerStatus, terminal: Pick<Terminal, 'color
   const ready = status.ready ? paint.green('ready') : `${paint.red('NOT READY')}: ${harmless(status.detail)}`;
   const head = [
     `${paint.bold('signet')} ${status.version} (${status.mode})  ${status.trustDomain}  ${ready}  up for ${formatDuration(Math.max(0, now - status.startedAt))}`,
-    ...status.authorities.map(
-      (ca) => `CA       ${ca.name} (${ca.type}): ${ca.canSign ? 'can sign' : paint.red(`can't sign: ${harmless(ca.detail)}`)}`,
-    ),
+    ...status.authorities.map(({ name, type, canSign, detail }) => {
+      const said = `${canSign ? 'can sign' : "can't sign"}: ${harmless(detail)}`;
+      return `CA       ${name} (${type}): ${canSign ? said : paint.red(said)}`;
+    }),
     ...status.anchors.map(
       (anchor) => `trusts   ${harmless(anchor.subject)}  sha256:${anchor.sha256.slice(0, 16)}…  ends ${isoTime(anchor.notAfter)}`,
     ),

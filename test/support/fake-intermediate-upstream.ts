@@ -29,6 +29,8 @@ export interface Twist {
 export interface FakeIntermediateUpstream extends IntermediateUpstream {
   readonly requests: IntermediateRequest[];
   conduct: 'good' | 'away' | 'refuses';
+  /** What its health says is wrong, if anything. */
+  ails: string | undefined;
   twist: Twist;
   /** The roots that it names. */
   named: Root[];
@@ -60,6 +62,7 @@ export function fakeIntermediateUpstream({ clock }: { readonly clock: Clock }): 
     forLeavesOnly: true,
     requests: [],
     conduct: 'good',
+    ails: undefined,
     twist: {},
     named: [first],
     signing: first,
@@ -91,7 +94,7 @@ export function fakeIntermediateUpstream({ clock }: { readonly clock: Clock }): 
         return fake.named.map(({ certificate }) => certificate);
       });
     },
-    health: () => Promise.resolve({ canSign: fake.conduct === 'good', detail: '' }),
+    health: () => Promise.resolve({ canSign: fake.ails === undefined, detail: fake.ails ?? '' }),
     onChange(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);

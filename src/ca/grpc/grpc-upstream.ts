@@ -16,7 +16,7 @@ import { upstreamError } from './upstream-error.ts';
 export interface GrpcUpstream {
   /** One try. Throws an AUTHORITY_ error, DEADLINE_EXCEEDED or CANCELLED; within a turn of the loop after an abort. */
   call<Response>(method: string, request: object, signal: AbortSignal, metadata?: Readonly<Record<string, string>>): Promise<Response>;
-  /** Resolves once a connection stands. Throws as `call` does. */
+  /** Resolves once a connection stands, which may take 1.5 s. Throws as `call` does. */
   reach(signal: AbortSignal): Promise<void>;
   close(): void;
 }
@@ -37,6 +37,8 @@ export interface GrpcUpstreamParts {
 
 const largestResponse = 1024 * 1024;
 const longestCallMs = 60_000;
+/** Less than whoever asks for the health of a backend waits for it: the answer then says who doesn't answer. */
+const reachMs = 1500;
 const channelOptions = {
   'grpc.use_local_subchannel_pool': 1,
   'grpc.max_receive_message_length': largestResponse,
@@ -139,7 +141,7 @@ export function createGrpcUpstream(parts: GrpcUpstreamParts): GrpcUpstream {
     async reach(signal) {
       const used = await connection(signal);
       const ready = new Promise<void>((resolve, reject) => {
-        used.client.waitForReady(Date.now() + longestCallMs, (error) => {
+        used.client.waitForReady(Date.now() + reachMs, (error) => {
           if (error) reject(new SignetError('AUTHORITY_UNAVAILABLE', `${what} does not answer`, { cause: error }));
           else resolve();
         });

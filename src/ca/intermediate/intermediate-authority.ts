@@ -112,7 +112,7 @@ export async function openIntermediateAuthority(options: IntermediateAuthorityOp
     const trouble = await takeAnchors(signal);
     if (!held) return trouble;
     const next = due(held.document, clock.now(), { share, mayTrust: options.mayTrust });
-    if (next.step === 'nothing') return trouble;
+    if (next.step === 'nothing') return trouble ?? (await upstreamTrouble(signal));
     if (next.step === 'activate') {
       await store(held.epoch, withNext(held.document, clock.now()));
       return trouble;
@@ -136,6 +136,16 @@ export async function openIntermediateAuthority(options: IntermediateAuthorityOp
     const before: IntermediateDocument = held?.document ?? { format: 1, trustDomain, anchors: [], retired: [] };
     await store(held?.epoch ?? 0, withAnchors(before, named, clock.now()));
     return undefined;
+  }
+
+  /** Of an upstream of which nothing is needed now: told long before it matters. */
+  async function upstreamTrouble(signal: AbortSignal): Promise<SignetError | undefined> {
+    try {
+      const { canSign, detail } = await abortable(upstream.health(signal), signal);
+      return canSign ? undefined : new SignetError('AUTHORITY_UNAVAILABLE', detail);
+    } catch (error) {
+      return SignetError.from(error);
+    }
   }
 
   function anchorsNow(): readonly Buffer[] {

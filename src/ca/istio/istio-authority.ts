@@ -1,5 +1,4 @@
 import type { Clock, Random } from '../../base/clock.ts';
-import { deadlineSignal } from '../../base/deadline.ts';
 import { SignetError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { readSecret } from '../../base/secret-file.ts';
@@ -28,7 +27,6 @@ interface CreateCertificateResponse {
 }
 
 const lookEveryMs = 2000;
-const reachMs = 2000;
 const mostElements = 20;
 const longestElement = 256 * 1024;
 
@@ -108,7 +106,7 @@ export function openIstioAuthority({ name, settings, clock, random, log }: Istio
     issuersEnd,
     async health(signal) {
       try {
-        await upstream.reach(deadlineSignal(reachMs, signal));
+        await upstream.reach(signal);
         return { canSign: true, detail: `the Istio CA answers at ${address}` };
       } catch (error) {
         return { canSign: false, detail: SignetError.from(error).message };

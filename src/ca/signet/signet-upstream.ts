@@ -1,5 +1,4 @@
 import type { Clock, Random } from '../../base/clock.ts';
-import { deadlineSignal } from '../../base/deadline.ts';
 import { SignetError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { createGrpcUpstream } from '../grpc/grpc-upstream.ts';
@@ -16,8 +15,6 @@ interface BundleResponse {
 interface IntermediateResponse {
   readonly chain: readonly Buffer[];
 }
-
-const reachMs = 2000;
 
 /** Another Signet as the CA of our intermediate, by `signet.v1.CertificateService`. Opened whether or not it answers. */
 export function openSignetUpstream(options: {
@@ -65,7 +62,7 @@ export function openSignetUpstream(options: {
     anchors: anchors.get,
     async health(signal) {
       try {
-        await upstream.reach(deadlineSignal(reachMs, signal));
+        await upstream.reach(signal);
         return { canSign: true, detail: `the upstream Signet answers at ${address}` };
       } catch (error) {
         return { canSign: false, detail: SignetError.from(error).message };

@@ -1,5 +1,4 @@
 import type { Clock, Random } from '../../base/clock.ts';
-import { deadlineSignal } from '../../base/deadline.ts';
 import { SignetError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { TrustDomain } from '../../spiffe/id.ts';
@@ -17,8 +16,6 @@ interface SpireBundle {
 interface DownstreamResponse {
   readonly caCertChain: readonly Buffer[];
 }
-
-const reachMs = 2000;
 
 /**
  * SPIRE's server as the CA of our intermediate: what a nested SPIRE server asks of it (`NewDownstreamX509CA`), by mutual TLS
@@ -75,7 +72,7 @@ export function openSpireUpstream(options: {
     anchors: anchors.get,
     async health(signal) {
       try {
-        await svids.reach(deadlineSignal(reachMs, signal));
+        await svids.reach(signal);
         return { canSign: true, detail: `the SPIRE server answers at ${address}` };
       } catch (error) {
         return { canSign: false, detail: SignetError.from(error).message };

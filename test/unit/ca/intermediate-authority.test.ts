@@ -162,6 +162,22 @@ describe('an intermediate of ours below another CA', () => {
     assert.notEqual(next.keyId, first.keyId);
   });
 
+  it('says that its upstream is away long before that matters, and when it is back', async () => {
+    await using it_ = await world();
+    await it_.sign();
+    for (const [ails, told] of [
+      ['nobody answers there', /is good until [^;]*; nobody answers there$/],
+      [undefined, /is good until [^;]*$/],
+    ] as const) {
+      it_.upstream.ails = ails;
+      it_.clock.advance(minute);
+      await it_.sign();
+      await eventually('it is told', async () => told.test((await it_.authority.health(never)).detail) || undefined);
+      assert.equal((await it_.authority.health(never)).canSign, true);
+    }
+    assert.equal(it_.upstream.requests.length, 1);
+  });
+
   it('asks once for all who wait for the first one, and says to all of them why there is none', async () => {
     await using it_ = await world({}, (upstream) => {
       upstream.conduct = 'refuses';

@@ -191,6 +191,17 @@ describe('status', () => {
     assert.match(json.stdout, /"signsUntil": ?"2026-01-02T00:00:00/);
   });
 
+  it('says of each CA how it is, whether or not it can sign', async () => {
+    const authorities = [
+      { name: 'below', type: 'intermediate', canSign: true, detail: 'good until May; its upstream\u001b[2J is away' },
+      { name: 'other', type: 'vault', canSign: false, detail: 'no answer' },
+    ];
+    const { stdout } = await withServer({ GetStatus: () => status({ authorities }) }, ['status']);
+    assert.match(stdout, /^CA {7}below \(intermediate\): can sign: good until May; its upstream.* is away$/m);
+    assert.match(stdout, /^CA {7}other \(vault\): can't sign: no answer$/m);
+    assert.ok(!stdout.includes('\u001b'));
+  });
+
   it('fails when the server can’t sign, and says why', async () => {
     const { code, stdout } = await withServer({ GetStatus: () => status({ ready: false, detail: 'the clock is behind' }) }, ['status']);
     assert.equal(code, 1);
