@@ -2,9 +2,8 @@ import { systemClock } from '../../src/base/clock.ts';
 import { openKubernetesCsrAuthority } from '../../src/ca/kubernetes-csr/kubernetes-csr-authority.ts';
 import { parseTrustDomain } from '../../src/spiffe/id.ts';
 import { authoritySuite } from '../support/authority-suite.ts';
-import { startCsrSigner } from '../support/engines/csr-signer.ts';
+import { publishRoots, signerBundle, startCsrSigner } from '../support/engines/csr-signer.ts';
 import { startKubeApiServer } from '../support/engines/kube-apiserver.ts';
-import type { KubeApiServer } from '../support/engines/kube-apiserver.ts';
 import { projectToken } from '../support/kubernetes-caller.ts';
 import { turnAway } from '../support/kubernetes-throttle.ts';
 import { pagePermissions } from '../support/page-text.ts';
@@ -12,18 +11,6 @@ import { silentLog } from '../support/silent-log.ts';
 import { tempFolder } from '../support/temp.ts';
 
 const page = 'ca-kubernetes-csr.md';
-const bundle = 'pki.example.org:workloads:main';
-
-async function publishRoots(kube: KubeApiServer, pem: string): Promise<void> {
-  await kube.apply(
-    JSON.stringify({
-      apiVersion: 'certificates.k8s.io/v1beta1',
-      kind: 'ClusterTrustBundle',
-      metadata: { name: bundle },
-      spec: { signerName: 'pki.example.org/workloads', trustBundle: pem },
-    }),
-  );
-}
 
 authoritySuite({
   name: 'kubernetes-csr',
@@ -43,7 +30,7 @@ authoritySuite({
         name: 'cluster',
         cluster: { kubeconfig: over.kubeconfig ?? caller.kubeconfig },
         signerName: signer.signerName,
-        rootsFrom: { clusterTrustBundle: over.clusterTrustBundle ?? bundle },
+        rootsFrom: { clusterTrustBundle: over.clusterTrustBundle ?? signerBundle },
         clock: systemClock,
         random: Math.random,
         log: silentLog,

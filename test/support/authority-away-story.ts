@@ -113,14 +113,15 @@ async function awayForTwoLives(
   // A request under way at the end may be judged on either side of it.
   assert.ok(firstFailureAt >= last.notAfter - 1000, said);
   assert.ok(lastFailureAt <= returned + recoveryMs, said);
-  return { said, recoveredMs: lastFailureAt - returned };
+  return { said, recoveredMs: Math.max(0, lastFailureAt - returned) };
 }
 
 function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`;
 }
 
-function withBackend(name: string, { settings, mesh }: AwayBackend): Readonly<Record<string, unknown>> {
+/** The configuration of a mesh whose one CA is this backend. */
+export function withBackend(name: string, { settings, mesh }: Pick<AwayBackend, 'settings' | 'mesh'>): Readonly<Record<string, unknown>> {
   const more = mesh?.config ?? {};
   return {
     ...more,
@@ -130,7 +131,7 @@ function withBackend(name: string, { settings, mesh }: AwayBackend): Readonly<Re
   };
 }
 
-interface Held {
+export interface Held {
   readonly issuedAt: number;
   readonly notAfter: number;
   readonly renewAt: number;
@@ -138,7 +139,7 @@ interface Held {
 }
 
 /** The certificate that a workload's Envoy holds, as the server sees it. */
-async function held(mesh: Mesh, workload: Workload): Promise<Held> {
+export async function held(mesh: Mesh, workload: Workload): Promise<Held> {
   return eventually('the acknowledged certificate', async () =>
     askAdmin(mesh.signet.data, async (admin) => {
       const { streams } = await admin.status();

@@ -38,6 +38,7 @@ interface Ca {
 }
 
 const hourMs = 3_600_000;
+const signerName = 'pki.example.org/workloads';
 
 async function createCa(generation: number): Promise<Ca> {
   const now = Math.floor(Date.now() / 1000) * 1000;
@@ -70,7 +71,26 @@ const csr = z.object({
 const event = z.object({ type: z.string(), object: z.unknown() });
 const collection = '/apis/certificates.k8s.io/v1/certificatesigningrequests';
 
-export async function startCsrSigner(kube: KubeApiServer, signerName = 'pki.example.org/workloads'): Promise<CsrSigner> {
+/** The ClusterTrustBundle that docs/how-to/ca-kubernetes-csr.md has the roots from; only the signer may write it. */
+export const signerBundle = 'pki.example.org:workloads:main';
+
+export async function publishRoots(kube: KubeApiServer, pem: string): Promise<void> {
+  await kube.apply(
+    JSON.stringify({
+      apiVersion: 'certificates.k8s.io/v1beta1',
+      kind: 'ClusterTrustBundle',
+      metadata: { name: signerBundle },
+      spec: { signerName, trustBundle: pem },
+    }),
+  );
+}
+
+export interface CsrSignerOptions {
+  /** The signer's own policy: the longest life in ms that it gives to an identity, whatever is asked for; undefined for no limit. */
+  readonly longestMs?: (spiffeId: string) => number | undefined;
+}
+
+export async function startCsrSigner(kube: KubeApiServer, options: CsrSignerOptions = {}): Promise<CsrSigner> {
   let ca = await createCa(0);
   const roots = [ca.rootPem];
   const agent = new Agent({ connect: { ca: await readFile(kube.caFile) }, bodyTimeout: 0 });
@@ -111,11 +131,13 @@ export async function startCsrSigner(kube: KubeApiServer, signerName = 'pki.exam
     if (signer.conduct !== 'sign' && signer.conduct !== 'longer') return;
     const parsed = parseCsr(Buffer.from(asked.spec.request, 'base64'));
     const now = Math.floor(Date.now() / 1000) * 1000;
+    const spiffeId = parseSpiffeId(parsed.uris[0] ?? '');
+    const life = signer.conduct === 'longer' ? 24 * hourMs : asked.spec.expirationSeconds * 1000;
     const leaf = await ca.leaves.issue({
       spki: parsed.key.spki,
-      spiffeId: parseSpiffeId(parsed.uris[0] ?? ''),
+      spiffeId,
       notBefore: now - 60_000,
-      notAfter: now + (signer.conduct === 'longer' ? 24 * hourMs : asked.spec.expirationSeconds * 1000),
+      notAfter: now + Math.min(life, options.longestMs?.(spiffeId) ?? Infinity),
     });
     await put('status', { certificate: Buffer.from(pemEncode('CERTIFICATE', leaf) + ca.intermediatePem).toString('base64') });
   }
