@@ -18,19 +18,21 @@ const findings = (await readFile(file, 'utf8'))
   .filter(Boolean)
   .map((line) => JSON.parse(line) as BackendFinding);
 
+function outageOf(backend: string): string {
+  const away = findings.filter((one) => one.kind !== 'conformance').find((one) => backend.startsWith(one.backend));
+  if (!away) return '';
+  if (away.kind === 'upstream-away') return `its upstream away: ${String(away.failed)} failed in two lives`;
+  return `${String(away.failedShort)} failed in 40 % of a life; well ${(away.recoveredMs / 1000).toFixed(1)} s after two`;
+}
+
 const ms = (value: number): string => (value < 10 ? value.toFixed(2) : value.toFixed(0));
 const rows = findings
   .filter((finding) => finding.kind === 'conformance')
   .sort((a, b) => a.seam.localeCompare(b.seam) || a.backend.localeCompare(b.backend))
   .map(({ backend, seam, engine, cases, passed, notRun, p50, p99 }) => {
-    const away = findings.find((one) => one.kind === 'away' && backend.startsWith(one.backend));
-    const outage =
-      away?.kind === 'away'
-        ? `${String(away.failedShort)} failed in 40 % of a life; well ${(away.recoveredMs / 1000).toFixed(1)} s after two`
-        : '';
     const by = engine === '' ? 'this process' : engine;
     const left = notRun.length === 0 ? '' : ` (not run: ${notRun.join(', ')})`;
-    return `| ${backend} | ${seam} | ${by} | ${String(passed)} of ${String(cases)}${left} | ${ms(p50)} | ${ms(p99)} | ${outage} |`;
+    return `| ${backend} | ${seam} | ${by} | ${String(passed)} of ${String(cases)}${left} | ${ms(p50)} | ${ms(p99)} | ${outageOf(backend)} |`;
   });
 
 const [written = ''] = (await readFile(page, 'utf8')).split(mark);

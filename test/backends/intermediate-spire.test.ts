@@ -1,6 +1,5 @@
 /** An intermediate of ours below SPIRE's own server. */
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock } from '../../src/base/clock.ts';
@@ -20,31 +19,14 @@ import type { SpireServer } from '../support/engines/spire-server.ts';
 import { memoryCaState } from '../support/memory-ca-state.ts';
 import { pageConfig, signOverApi } from '../support/page-config.ts';
 import { silentLog } from '../support/silent-log.ts';
-import { replaceFile, tempFolder } from '../support/temp.ts';
+import { keepSpireFiles } from '../support/spire-files.ts';
+import { tempFolder } from '../support/temp.ts';
 import type { TempFolder } from '../support/temp.ts';
 import { wholeServer } from '../support/whole-server.ts';
 
 const trustDomain = parseTrustDomain('example.org');
 const never = new AbortController().signal;
 const day = 86_400_000;
-
-/** What spiffe-helper keeps: an X.509-SVID, its key and the bundle, under names of ours. */
-async function keepFiles(
-  spire: SpireServer,
-  folder: TempFolder,
-  path: string,
-  ttl?: string,
-): Promise<Readonly<Record<'caFile' | 'certificateFile' | 'keyFile', string>>> {
-  const minted = await spire.mint(path, ttl);
-  const files = { caFile: folder.file('bundle.pem'), certificateFile: folder.file('svid.pem'), keyFile: folder.file('key.pem') };
-  for (const [name, file] of [
-    ['key.pem', files.keyFile],
-    ['svid.pem', files.certificateFile],
-    ['bundle.pem', files.caFile],
-  ] as const)
-    await replaceFile(file, await readFile(`${minted}/${name}`, 'utf8'));
-  return files;
-}
 
 authoritySuite({
   name: 'intermediate below SPIRE',
@@ -55,7 +37,7 @@ authoritySuite({
     const folder = await tempFolder();
     const strangers = await tempFolder();
     const spire = await startSpireServer(trustDomain);
-    const files = await keepFiles(spire, folder, '/signet');
+    const files = await keepSpireFiles(spire, folder, '/signet');
     const state = memoryCaState();
     const seal = keySealFromKey(newKeyEncryptionKey());
     const open = (own = state, credential = files): Promise<Authority> => {
@@ -72,7 +54,7 @@ authoritySuite({
       open: () => open(),
       faults: {
         // A workload of the trust domain whose entry is not `downstream`.
-        openRefused: async () => open(memoryCaState(), await keepFiles(spire, strangers, '/ns/shop/sa/web')),
+        openRefused: async () => open(memoryCaState(), await keepSpireFiles(spire, strangers, '/ns/shop/sa/web')),
         rotate: spire.rotate,
       },
       async dispose() {
@@ -97,7 +79,7 @@ describe('below SPIRE', () => {
   });
 
   it('a renewed X.509-SVID is taken up before the old one ends', async () => {
-    const files = await keepFiles(spire, folder, '/signet', '6s');
+    const files = await keepSpireFiles(spire, folder, '/signet', '6s');
     const settings = spireUpstreamSettings.parse({ type: 'spire', address: spire.address, ...files });
     const upstream = openSpireUpstream({ name: 'below', trustDomain, settings, clock: systemClock, random: Math.random, log: silentLog });
     const ask = async (): Promise<void> => {
@@ -112,14 +94,14 @@ describe('below SPIRE', () => {
       assert.equal(parseCertificate(certificates[0]).spkiSha256, key.spkiSha256);
     };
     await ask();
-    await keepFiles(spire, folder, '/signet', '1h');
+    await keepSpireFiles(spire, folder, '/signet', '1h');
     await sleep(7000);
     await ask();
     await upstream.close();
   });
 
   it('configured as the page says, signs under the root of SPIRE, and goes on without it', async () => {
-    const files = await keepFiles(spire, folder, '/signet');
+    const files = await keepSpireFiles(spire, folder, '/signet');
     const config = await pageConfig('ca-intermediate.md', 'Below SPIRE', {
       'spire-server.spire.svc:8081': spire.address,
       '/run/spiffe/bundle.pem': files.caFile,

@@ -23,6 +23,13 @@ export type BackendFinding =
       readonly failedShort: number;
       /** From its return after two lives to the last request that failed, in ms. */
       readonly recoveredMs: number;
+    }
+  | {
+      /** For an intermediate of ours, which signs on while the CA above it is away. */
+      readonly kind: 'upstream-away';
+      readonly backend: string;
+      /** Requests that failed while that CA was away for two lives of a leaf. */
+      readonly failed: number;
     };
 
 /** Appends to the file that SIGNET_BACKENDS_REPORT names; without one nothing is kept. */
