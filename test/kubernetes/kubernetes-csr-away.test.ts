@@ -2,7 +2,7 @@
 import { describeAuthorityAway } from '../support/authority-away-story.ts';
 import { csrWorld } from '../support/csr-world.ts';
 
-// The least that a tier may be with this backend; what the signer gives is a minute's third, begun a minute before.
+// The least that a tier may be with this backend; of that the signer gives 20 s, and dates them a minute back.
 const leafTtl = { text: '21m', ms: 20_000 };
 
 describeAuthorityAway(
