@@ -1,6 +1,7 @@
 import type { Random } from '../base/clock.ts';
 import { formatDuration } from '../base/duration.ts';
 import { SignetError } from '../base/errors.ts';
+import { createTurns } from '../base/turns.ts';
 import type { SigningRequest } from '../ca/authority.ts';
 import type { GuardedAuthority } from '../ca/resilience/guarded-authority.ts';
 import { bearerKey } from '../identity/caller.ts';
@@ -91,6 +92,9 @@ export interface IssuerDeps extends IssuedChainDeps {
 /** A clock further behind the newest issuance than this has gone wrong: what it made would not be valid yet, or end too late. */
 export const longestBehindMs = 5 * 60_000;
 
+/** Some 4 ms of cryptography: what else is due in the process waits no longer for a burst, however large. */
+const begunPerTurn = 8;
+
 /** What is to be certified, from wherever the key came. */
 interface Subject {
   readonly spki: Buffer;
@@ -106,6 +110,7 @@ export function createIssuer(deps: IssuerDeps): Issuer {
   const limits: IssuerLimits = { ...defaultIssuerLimits, ...deps.limits };
   const issuedChain = createIssuedChain(deps);
   const known = createBoundedSet(limits.knownBearers);
+  const turns = createTurns(begunPerTurn);
   let newest = deps.newestIssuedAt ?? 0;
   /** Whether the newest attempt to record one failed: what can't be recorded can't be issued. */
   let recordingFails = false;
@@ -125,9 +130,15 @@ export function createIssuer(deps: IssuerDeps): Issuer {
     if (typeof chosen !== 'string') throw chosen;
     let backend: string = chosen;
     gate.charge(caller.spiffeId, now, renewal);
+    // The rates bound how many wait here.
+    const turn = turns.enter(renewal);
+    if (turn) {
+      await turn;
+      signal.throwIfAborted();
+    }
     for (;;) {
       try {
-        return await inTurn(request, grant, backend, now, signal);
+        return await placed(request, grant, backend, turn ? clock.now() : now, signal);
       } catch (error) {
         tried.add(backend);
         const other = signal.aborted || !isAway(error, late) ? undefined : otherBackend(backend, first, wish);
@@ -144,12 +155,12 @@ export function createIssuer(deps: IssuerDeps): Issuer {
     return typeof other === 'string' ? other : undefined;
   }
 
-  async function inTurn(request: IssueRequest, grant: Grant, backend: string, now: number, signal: AbortSignal): Promise<Issued> {
+  async function placed(request: IssueRequest, grant: Grant, backend: string, now: number, signal: AbortSignal): Promise<Issued> {
     const { spiffeId } = request.caller;
-    const turn = gate.enter(backend, spiffeId, request.mode !== 'signed' && request.renewal === true, signal);
-    if (turn) await turn;
+    const place = gate.enter(backend, spiffeId, request.mode !== 'signed' && request.renewal === true, signal);
+    if (place) await place;
     try {
-      return await make(request, grant, backend, subjectOf(request), turn ? clock.now() : now, signal);
+      return await make(request, grant, backend, subjectOf(request), place ? clock.now() : now, signal);
     } finally {
       gate.leave(backend);
     }

@@ -44,15 +44,19 @@ async function run(harness: string, tool: string, args: readonly string[], cpus?
   return output;
 }
 
-async function startPeer(
-  harness: string,
-  tool: string,
-  args: readonly string[],
-  cpus?: string,
-): Promise<{ pid: number; stop: () => Promise<void> }> {
-  const command = [join(harness, 'bin', tool), ...args];
+interface Peer {
+  readonly pid: number;
+  stop(): Promise<void>;
+}
+
+function startPeer(harness: string, tool: string, args: readonly string[], cpus?: string): Promise<Peer> {
+  return startProgram(harness, join(harness, 'bin', tool), args, cpus);
+}
+
+async function startProgram(cwd: string, path: string, args: readonly string[], cpus?: string): Promise<Peer> {
+  const command = [path, ...args];
   const [program = '', ...rest] = cpus === undefined ? command : ['taskset', '-c', cpus, ...command];
-  const child = spawn(program, rest, { cwd: harness, stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(program, rest, { cwd, stdio: ['ignore', 'pipe', 'inherit'] });
   for await (const line of createInterface({ input: child.stdout })) if (line.startsWith('ready')) break;
   child.stdout.resume();
   return {
@@ -158,6 +162,8 @@ const sdsShape = z.object({
   rounds: z.array(z.object({ last_ms: z.number(), first_to_last_ms: z.number() })),
 });
 
+type SdsPeer = 'gcpsds' | 'grpc-js alone' | 'signet';
+
 async function sdsSideBySide(harness: string, folder: string): Promise<void> {
   const fixtures = join(folder, 'sds-fixtures');
   await run(harness, 'gen', ['-out', fixtures, '-tokens', '200', '-csrs', '1', '-ttl', '12h', '-aud', 'signet']);
@@ -165,57 +171,64 @@ async function sdsSideBySide(harness: string, folder: string): Promise<void> {
   console.log('| server | streams:connections | open all ms | KiB a stream | change to last stream ms | first to last ms | failed |');
   console.log('|---|---|---|---|---|---|---|');
   for (const shape of (process.env['BENCH_SWARMS'] ?? '1000:10 4000:4000 10000:100').split(' ')) {
-    const [streams = '', connections = ''] = shape.split(':');
-    for (const peer of ['gcpsds', 'signet'] as const) {
-      const measured: z.output<typeof sdsShape>[] = [];
-      for (let round = 0; round < rounds; round++) {
-        const own = join(folder, `sds-${peer}-${streams}-${connections}-${String(round)}`);
-        mkdirSync(own, { recursive: true });
-        const common = ['-names', 'ROOTCA', '-proto', 'sotw', '-streams', streams, '-conns', connections, '-rounds', '3', '-settle', '1s'];
-        if (peer === 'gcpsds') {
-          const server = await startPeer(harness, 'gcpsds', [
-            '-tls-cert',
-            join(fixtures, 'tls-server.pem'),
-            '-tls-key',
-            join(fixtures, 'tls-server.key'),
-          ]);
-          const flags = [
-            '-addr',
-            '127.0.0.1:15020',
-            '-ca',
-            join(fixtures, 'tls-ca.pem'),
-            '-trigger-url',
-            'http://127.0.0.1:15021/rotate?name=ROOTCA',
-          ];
-          measured.push(
-            sdsShape.parse(JSON.parse(await run(harness, 'sdsswarm', [...common, ...flags, '-server-pid', String(server.pid)]))),
-          );
-          await server.stop();
-        } else {
-          const server = await startSignet(own, join(fixtures, 'jwks.json'), undefined, true);
-          const flags = [
-            '-addr',
-            server.address,
-            '-ca',
-            server.ca,
-            '-tokens',
-            join(fixtures, 'tokens-rs256.txt'),
-            '-trigger-cmd',
-            server.changeBundleCommand,
-          ];
-          measured.push(
-            sdsShape.parse(JSON.parse(await run(harness, 'sdsswarm', [...common, ...flags, '-server-pid', String(server.pid)]))),
-          );
-          await server.stop();
-        }
-        rmSync(own, { recursive: true, force: true });
-      }
-      const pushes = measured.flatMap((one) => one.rounds);
+    const measured: Record<SdsPeer, z.output<typeof sdsShape>[]> = { gcpsds: [], 'grpc-js alone': [], signet: [] };
+    // In turns: the machine is another one from minute to minute.
+    for (let round = 0; round < rounds; round++) {
+      for (const [peer, rows] of Object.entries(measured))
+        rows.push(await swarmOf(harness, join(folder, `sds-${String(round)}`), fixtures, peer as SdsPeer, shape));
+    }
+    for (const [peer, rows] of Object.entries(measured)) {
+      const pushes = rows.flatMap((one) => one.rounds);
       console.log(
-        `| ${peer} | ${shape} | ${median(measured.map((m) => m.open_all_ms)).toFixed(0)} | ${median(measured.map((m) => m.server.rss_per_stream_kib)).toFixed(1)} | ${median(pushes.map((p) => p.last_ms)).toFixed(0)} | ${median(pushes.map((p) => p.first_to_last_ms)).toFixed(0)} | ${String(measured.reduce((sum, m) => sum + m.failed_streams, 0))} |`,
+        `| ${peer} | ${shape} | ${median(rows.map((m) => m.open_all_ms)).toFixed(0)} | ${median(rows.map((m) => m.server.rss_per_stream_kib)).toFixed(1)} | ${median(pushes.map((p) => p.last_ms)).toFixed(0)} | ${median(pushes.map((p) => p.first_to_last_ms)).toFixed(0)} | ${String(rows.reduce((sum, m) => sum + m.failed_streams, 0))} |`,
       );
     }
   }
+}
+
+/** One server, the same swarm from start to end. */
+async function swarmOf(
+  harness: string,
+  folder: string,
+  fixtures: string,
+  peer: SdsPeer,
+  shape: string,
+): Promise<z.output<typeof sdsShape>> {
+  const [streams = '', connections = ''] = shape.split(':');
+  mkdirSync(folder, { recursive: true });
+  const server = await startSdsServer(harness, folder, fixtures, peer);
+  try {
+    const common = ['-names', 'ROOTCA', '-proto', 'sotw', '-streams', streams, '-conns', connections, '-rounds', '3', '-settle', '1s'];
+    return sdsShape.parse(JSON.parse(await run(harness, 'sdsswarm', [...common, ...server.flags, '-server-pid', String(server.pid)])));
+  } finally {
+    await server.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function startSdsServer(
+  harness: string,
+  folder: string,
+  fixtures: string,
+  peer: SdsPeer,
+): Promise<Peer & { readonly flags: readonly string[] }> {
+  const [certificate, key, ca] = ['tls-server.pem', 'tls-server.key', 'tls-ca.pem'].map((name) => join(fixtures, name)) as [
+    string,
+    string,
+    string,
+  ];
+  if (peer === 'signet') {
+    const server = await startSignet(folder, join(fixtures, 'jwks.json'), undefined, true);
+    const tokens = join(fixtures, 'tokens-rs256.txt');
+    return { ...server, flags: ['-addr', server.address, '-ca', server.ca, '-tokens', tokens, '-trigger-cmd', server.changeBundleCommand] };
+  }
+  const server =
+    peer === 'gcpsds'
+      ? await startPeer(harness, 'gcpsds', ['-tls-cert', certificate, '-tls-key', key])
+      : await startProgram(process.cwd(), process.execPath, [
+          ...['test/bench/bare-grpc-server.ts', '--cert', certificate, '--key', key, '--bundle', ca],
+        ]);
+  return { ...server, flags: ['-addr', '127.0.0.1:15020', '-ca', ca, '-trigger-url', 'http://127.0.0.1:15021/rotate?name=ROOTCA'] };
 }
 
 function median(values: readonly number[]): number {

@@ -315,6 +315,38 @@ describe('a clock that went back', () => {
   });
 });
 
+describe('a burst of requests', () => {
+  it('leaves turns of the loop to others; a renewal goes before the newcomers that wait, and who has gone away costs nothing', async () => {
+    await using world = await issuingWorld();
+    const made: string[] = [];
+    let others = 0;
+    let counting = setImmediate(function count() {
+      others++;
+      counting = setImmediate(count);
+    });
+    const gone = new AbortController();
+    const issue = async (name: string, request: IssueRequest, signal = never): Promise<void> => {
+      await world.issuer.issue(request, signal);
+      made.push(name);
+    };
+    const signedBefore = world.authority.requests.length;
+    const burst = Array.from({ length: 200 }, (_, i) => {
+      const caller = callerOf(world, 'web', `pod-${String(i)}`);
+      return issue('newcomer', signed(world, [], { caller }));
+    });
+    const leaving = failureOf(issue('gone', signed(world), gone.signal));
+    const renewal: IssueRequest = { mode: 'server', caller: callerOf(world, 'web', 'pod-1'), key: generateKeyPair(), renewal: true };
+    const urgent = issue('renewal', renewal);
+    gone.abort(new SignetError('CANCELLED', 'the client went away'));
+    assert.equal((await leaving).code, 'CANCELLED');
+    await Promise.all([...burst, urgent]);
+    clearImmediate(counting);
+    assert.equal(world.authority.requests.length - signedBefore, 201);
+    assert.ok(others >= 200 / 8 - 1, `${String(others)} turns`);
+    assert.ok(made.indexOf('renewal') < 32, `the renewal was number ${String(made.indexOf('renewal'))}`);
+  });
+});
+
 describe('key modes', () => {
   it('are what policy says now: a pair made here is certified only where policy has mode server', async () => {
     await using world = await issuingWorld({ keyMode: 'csr' });
