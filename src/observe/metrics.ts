@@ -65,8 +65,8 @@ export function createMetrics(version: string): Metrics {
   const rotations = counter('signet_rotations_total', 'Certificates that replaced another one on its streams.', ['mode']);
   const authentications = counter('signet_authentications_total', 'Callers that proved who they are, by means.', ['by']);
   const refusals = counter('signet_authentication_failures_total', 'Credentials refused, by reason.', ['reason']);
-  const sent = counter('signet_secrets_sent_total', 'Secrets sent on SDS streams, by type.', ['type']);
-  const acks = counter('signet_secret_acks_total', 'Secrets that Envoy took, by type.', ['type']);
+  const sent = countedByType('signet_secrets_sent_total', 'Secrets sent on SDS streams, by type.', registers);
+  const acks = countedByType('signet_secret_acks_total', 'Secrets that Envoy took, by type.', registers);
   const nacks = counter('signet_secret_nacks_total', 'Secrets that Envoy refused, by class.', ['class']);
   const publications = counter(
     'signet_bundle_publications_total',
@@ -136,12 +136,8 @@ export function createMetrics(version: string): Metrics {
     authenticationFailed: (reason) => {
       refusals.inc({ reason });
     },
-    sent: (type) => {
-      sent.inc({ type });
-    },
-    acknowledged: (type) => {
-      acks.inc({ type });
-    },
+    sent,
+    acknowledged: acks,
     rejected: (nackClass) => {
       nacks.inc({ class: nackClass });
     },
@@ -220,5 +216,23 @@ export function createMetrics(version: string): Metrics {
       });
     },
     page: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+  };
+}
+
+/** There is one for each secret of each stream, so it is a plain number until somebody asks. */
+function countedByType(name: string, help: string, registers: Registry[]): (type: 'identity' | 'validation') => void {
+  const counts = { identity: 0, validation: 0 };
+  new Counter({
+    name,
+    help,
+    labelNames: ['type'],
+    registers,
+    collect() {
+      this.reset();
+      for (const type of ['identity', 'validation'] as const) this.inc({ type }, counts[type]);
+    },
+  });
+  return (type) => {
+    counts[type]++;
   };
 }

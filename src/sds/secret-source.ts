@@ -42,6 +42,6 @@ export interface Admission {
   authenticate(call: Shown, signal: AbortSignal): Caller | Promise<Caller>;
   /** Undefined while the caller may go on, else why not. Asked again before anything private is sent. */
   refusal(caller: Caller): Error | undefined;
-  /** Called when answers of `refusal` may have changed (a key taken out, an identity denied). Returns how to stop. */
-  onChange(listener: () => void): () => void;
+  /** Called when answers of `refusal` may have changed (a key taken out, an identity denied), with whose. Returns how to stop. */
+  onChange(listener: (concerned: (caller: Caller) => boolean) => void): () => void;
 }

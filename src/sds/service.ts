@@ -55,6 +55,7 @@ export function createSdsService(given: SdsParts): SdsService {
   let draining = false;
   let onEmpty: (() => void) | undefined;
   let reviewing: IterableIterator<AnyStream> | undefined;
+  let concerned: (caller: Caller) => boolean = everybody;
   const stopListening = admission.onChange(reviewAll);
 
   function open<Request extends { readonly node: NodeInfo | undefined }, State extends SubscriptionState>(
@@ -83,10 +84,12 @@ export function createSdsService(given: SdsParts): SdsService {
     );
   };
 
-  /** After a change of keys or denials every stream is judged again, a share in each turn of the loop. */
-  function reviewAll(): void {
+  /** After a change of keys, denials or roots the streams that it concerns are judged again, a share in each turn of the loop. */
+  function reviewAll(next: (caller: Caller) => boolean): void {
     const running = reviewing !== undefined;
     reviewing = streams.values();
+    // What was still to be looked at for the change before is looked at with all the others.
+    concerned = running ? everybody : next;
     if (!running) setImmediate(reviewSome);
   }
 
@@ -94,7 +97,7 @@ export function createSdsService(given: SdsParts): SdsService {
     for (let count = 0; reviewing && count < perTurn; count++) {
       const next = reviewing.next();
       if (next.done) reviewing = undefined;
-      else next.value.review();
+      else if (next.value.caller && concerned(next.value.caller)) next.value.review();
     }
     if (reviewing) setImmediate(reviewSome);
   }
@@ -143,6 +146,8 @@ export function createSdsService(given: SdsParts): SdsService {
     },
   };
 }
+
+const everybody = (): boolean => true;
 
 const path = '/envoy.service.secret.v3.SecretDiscoveryService/';
 const asIs = (bytes: Buffer): Buffer => bytes;

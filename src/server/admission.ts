@@ -36,7 +36,17 @@ export function createAdmission({ authenticator, policy, denials, onTrustChange,
       return authenticator.stillProved(caller) ? undefined : new SignetError('UNAUTHENTICATED', 'the credential has ended');
     },
     onChange(listener) {
-      const stops = [authenticator.onChange(listener), denials.onChange(listener), onTrustChange(listener)];
+      const stops = [
+        authenticator.onChange(() => {
+          listener(() => true);
+        }),
+        denials.onChange((id) => {
+          listener((caller) => caller.spiffeId === id);
+        }),
+        onTrustChange(() => {
+          listener((caller) => caller.authenticatedBy !== 'token');
+        }),
+      ];
       return () => {
         for (const stop of stops) stop();
       };

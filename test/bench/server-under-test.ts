@@ -41,6 +41,8 @@ export interface ServerOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
+const mostChanges = 100;
+
 /** A production-mode server on SQLite, as an operator would run it, with rates that a benchmark doesn't reach. */
 export async function startServerUnderTest(options: ServerOptions): Promise<ServerUnderTest> {
   const { folder } = options;
@@ -48,8 +50,15 @@ export async function startServerUnderTest(options: ServerOptions): Promise<Serv
   mkdirSync(data, { recursive: true });
   chmodSync(data, 0o700);
   const rootsFile = join(folder, 'roots.pem');
-  const spareRoots = [1, 2].map((n) => writeRoot(join(folder, `root-${String(n)}.pem`), `bench root ${String(n)}`));
+  const spareRoots = [rootPem('bench root 1'), rootPem('bench root 2')];
   writeFileSync(rootsFile, spareRoots[0] ?? '');
+  // Ready to be moved into place, so that little of what is measured is the harness's own.
+  const nextRoots = join(folder, 'next-roots');
+  mkdirSync(nextRoots);
+  const changes = Array.from({ length: mostChanges }, (_, i) => join(nextRoots, `${String(i).padStart(3, '0')}.pem`));
+  changes.forEach((file, i) => {
+    writeFileSync(file, spareRoots[(i + 1) % 2] ?? '');
+  });
   const configFile = join(folder, 'signet.yaml');
   writeFileSync(
     configFile,
@@ -74,7 +83,6 @@ log: { level: warn }
   });
   const ready = await readyLine(child);
   const startMs = performance.now() - started;
-  let round = 0;
   return {
     pid: ready.pid,
     grpc: ready.grpc,
@@ -82,11 +90,11 @@ log: { level: warn }
     caFile: join(data, 'server-ca.pem'),
     startMs,
     changeBundle() {
-      const next = `${rootsFile}.next`;
-      writeFileSync(next, spareRoots[++round % 2] ?? '');
+      const next = changes.shift();
+      if (next === undefined) throw new Error(`the bundle can be changed ${String(mostChanges)} times`);
       renameSync(next, rootsFile);
     },
-    changeBundleCommand: `cmp -s ${folder}/root-1.pem ${rootsFile} && cp ${folder}/root-2.pem ${rootsFile}.next || cp ${folder}/root-1.pem ${rootsFile}.next; mv ${rootsFile}.next ${rootsFile}`,
+    changeBundleCommand: `set -- ${nextRoots}/*; exec mv "$1" ${rootsFile}`,
     async stop() {
       const exited = once(child, 'exit');
       child.kill('SIGTERM');
@@ -95,7 +103,7 @@ log: { level: warn }
   };
 }
 
-function writeRoot(file: string, commonName: string): string {
+function rootPem(commonName: string): string {
   const now = Math.floor(Date.now() / 1000) * 1000;
   const der = createRootCertificate({
     key: generateKeyPair(),
@@ -104,9 +112,7 @@ function writeRoot(file: string, commonName: string): string {
     notBefore: now - 3_600_000,
     notAfter: now + 86_400_000,
   });
-  const pem = pemEncode('CERTIFICATE', der);
-  writeFileSync(file, pem);
-  return pem;
+  return pemEncode('CERTIFICATE', der);
 }
 
 async function readyLine(child: ChildProcess): Promise<{ pid: number; grpc: string; http: string }> {

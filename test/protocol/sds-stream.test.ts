@@ -58,13 +58,16 @@ describe('who may have a stream', () => {
 
   it('ends the streams of a caller that may not go on, and no others', () =>
     inWorld({}, async (world) => {
-      const [bad, good] = [world.open('sotw', 'bad'), world.open('sotw', 'good')];
-      for (const stream of [bad, good]) {
+      const [bad, worse, good] = [world.open('sotw', 'bad'), world.open('sotw', 'worse'), world.open('sotw', 'good')];
+      for (const stream of [bad, worse, good]) {
         stream.send(ask('ROOTCA'));
         await stream.next();
       }
+      // The second change comes before the streams have been judged for the first.
       world.refuse('bad');
+      world.refuse('worse');
       assert.equal((await bad.ended).code, status.PERMISSION_DENIED);
+      assert.equal((await worse.ended).code, status.PERMISSION_DENIED);
       world.bundle.publish(publishedAnchors(2, 2));
       assert.equal((await good.next()).version, '2.2');
     }));

@@ -68,7 +68,7 @@ export async function sdsWorld(options: SdsWorldOptions = {}): Promise<SdsWorld>
   const bundle = memoryFeed('validation', 'bundle', publishedAnchors(1));
   const identities = new Map<string, MemoryFeed>();
   const refused = new Set<string>();
-  const onRefusal = new Set<() => void>();
+  const onRefusal = new Set<Parameters<Admission['onChange']>[0]>();
   const admission: Admission = {
     authenticate(call) {
       // At once, or after what the test waits for: both are allowed, and both are to be tried.
@@ -141,7 +141,7 @@ export async function sdsWorld(options: SdsWorldOptions = {}): Promise<SdsWorld>
     refuse(workload, quietly = false) {
       refused.add(workload);
       if (quietly) return;
-      for (const listener of onRefusal) listener();
+      for (const listener of onRefusal) listener((caller) => caller.subject === workload);
     },
     get lookups() {
       return lookups;

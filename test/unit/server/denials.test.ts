@@ -182,12 +182,18 @@ describe('admission to a stream', () => {
     assert.equal((admission.refusal(caller) as SignetError).code, 'IDENTITY_DENIED');
   });
 
-  it('tells of changes of keys, denials and roots, until told to stop', () => {
+  it('tells of changes of keys (to all), denials (to whom they name) and roots (to who came by a certificate), until told to stop', () => {
     const { admission, listeners, denialListeners, trustListeners } = world();
-    let heard = 0;
-    const stop = admission.onChange(() => heard++);
+    const other = { ...caller, spiffeId: parseSpiffeId('spiffe://example.org/ns/shop/sa/other') };
+    const byCertificate: Caller = { ...caller, authenticatedBy: 'certificate' };
+    const heard: boolean[][] = [];
+    const stop = admission.onChange((concerned) => heard.push([caller, other, byCertificate].map(concerned)));
     for (const listener of [...listeners, ...denialListeners, ...trustListeners]) listener();
-    assert.equal(heard, 3);
+    assert.deepEqual(heard, [
+      [true, true, true],
+      [true, false, true],
+      [false, false, true],
+    ]);
     stop();
     assert.equal(listeners.size + denialListeners.size + trustListeners.size, 0);
   });
