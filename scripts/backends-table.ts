@@ -19,10 +19,17 @@ const findings = (await readFile(file, 'utf8'))
   .map((line) => JSON.parse(line) as BackendFinding);
 
 function outageOf(backend: string): string {
-  const away = findings.filter((one) => one.kind !== 'conformance').find((one) => backend.startsWith(one.backend));
-  if (!away) return '';
-  if (away.kind === 'upstream-away') return `its upstream away: ${String(away.failed)} failed in two lives`;
-  return `${String(away.failedShort)} failed in 40 % of a life; well ${(away.recoveredMs / 1000).toFixed(1)} s after two`;
+  return findings
+    .flatMap((one) => {
+      if (one.kind === 'conformance') return [];
+      // A backend of several rows has one story; what more than the backend can be away is told as `<backend>, <what>`.
+      const [, what] = one.backend.split(', ');
+      if (what === undefined ? !backend.startsWith(one.backend) : one.backend !== `${backend}, ${what}`) return [];
+      const who = what === undefined ? '' : `${what} away: `;
+      if (one.kind === 'upstream-away') return [`its upstream away: ${String(one.failed)} failed in two lives`];
+      return [`${who}${String(one.failedShort)} failed in 40 % of a life; well ${(one.recoveredMs / 1000).toFixed(1)} s after two`];
+    })
+    .join('. ');
 }
 
 const ms = (value: number): string => (value < 10 ? value.toFixed(2) : value.toFixed(0));

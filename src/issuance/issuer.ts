@@ -130,15 +130,9 @@ export function createIssuer(deps: IssuerDeps): Issuer {
     if (typeof chosen !== 'string') throw chosen;
     let backend: string = chosen;
     gate.charge(caller.spiffeId, now, renewal);
-    // The rates bound how many wait here.
-    const turn = turns.enter(renewal);
-    if (turn) {
-      await turn;
-      signal.throwIfAborted();
-    }
     for (;;) {
       try {
-        return await placed(request, grant, backend, turn ? clock.now() : now, signal);
+        return await placed(request, grant, backend, now, signal);
       } catch (error) {
         tried.add(backend);
         const other = signal.aborted || !isAway(error, late) ? undefined : otherBackend(backend, first, wish);
@@ -157,10 +151,15 @@ export function createIssuer(deps: IssuerDeps): Issuer {
 
   async function placed(request: IssueRequest, grant: Grant, backend: string, now: number, signal: AbortSignal): Promise<Issued> {
     const { spiffeId } = request.caller;
-    const place = gate.enter(backend, spiffeId, request.mode !== 'signed' && request.renewal === true, signal);
+    const renewal = request.mode !== 'signed' && request.renewal === true;
+    const place = gate.enter(backend, spiffeId, renewal, signal);
     if (place) await place;
     try {
-      return await make(request, grant, backend, subjectOf(request), place ? clock.now() : now, signal);
+      // Only who has a place waits for a turn, so the gate bounds how many do, and is fair.
+      const turn = turns.enter(renewal);
+      if (turn) await turn;
+      signal.throwIfAborted();
+      return await make(request, grant, backend, subjectOf(request), place || turn ? clock.now() : now, signal);
     } finally {
       gate.leave(backend);
     }

@@ -100,6 +100,8 @@ export class SecretStream<Request extends { readonly node: NodeInfo | undefined 
         outcome.admitted.then(
           (admitted) => {
             this.start(admitted);
+            // What changed while the proof was waited for passed this stream by.
+            this.review();
           },
           (error: unknown) => {
             this.fail(error);

@@ -17,7 +17,7 @@ export interface ServerUnderTest {
   readonly caFile: string;
   /** From exec to the ready line, in ms. */
   readonly startMs: number;
-  /** Puts another root into the trusted-roots file: the bundle changes and is pushed. */
+  /** Puts another root into the trusted-roots file: the bundle changes and is pushed. Not in one run with the command. */
   changeBundle(): void;
   /** The shell command that does the same, for a load client that runs one. */
   readonly changeBundleCommand: string;

@@ -107,13 +107,24 @@ export async function startCsrSigner(kube: KubeApiServer, options: CsrSignerOpti
         });
         for await (const line of createInterface({ input: body })) {
           const { type, object } = event.parse(JSON.parse(line));
-          // It may be gone by now: whoever asked has given up.
-          if (type === 'ADDED') await answer(csr.parse(object)).catch(() => undefined);
+          if (type === 'ADDED') await answered(csr.parse(object), signal);
         }
       } catch {
         // The API server is away, or this one is to stop.
       }
       await sleep(200, undefined, { signal }).catch(() => undefined);
+    }
+  }
+
+  /** An API server that has just come up may refuse a while; and the request may be gone by now: whoever asked has given up. */
+  async function answered(asked: z.output<typeof csr>, signal: AbortSignal): Promise<void> {
+    for (let tries = 0; tries < 5 && !signal.aborted; tries++) {
+      try {
+        await answer(asked);
+        return;
+      } catch {
+        await sleep(200, undefined, { signal }).catch(() => undefined);
+      }
     }
   }
 
