@@ -122,7 +122,8 @@ export function createIssuer(deps: IssuerDeps): Issuer {
     const grant = policy.grant(caller);
     checkMode(request, grant);
     const first = backendOf(grant, request.mode === 'signed' ? request.backend : undefined);
-    const [renewal, late] = request.mode === 'signed' ? [false, false] : [request.renewal === true, request.late === true];
+    const renewal = isRenewal(request);
+    const late = request.mode !== 'signed' && request.late === true;
     const tried = new Set<string>();
     const wish = { fallback: first === grant.authority, late, tried };
     // Before the rates: who is told at once that the CA is away has cost nothing.
@@ -151,7 +152,7 @@ export function createIssuer(deps: IssuerDeps): Issuer {
 
   async function placed(request: IssueRequest, grant: Grant, backend: string, now: number, signal: AbortSignal): Promise<Issued> {
     const { spiffeId } = request.caller;
-    const renewal = request.mode !== 'signed' && request.renewal === true;
+    const renewal = isRenewal(request);
     const place = gate.enter(backend, spiffeId, renewal, signal);
     if (place) await place;
     try {
@@ -201,6 +202,8 @@ export function createIssuer(deps: IssuerDeps): Issuer {
     const signed = authority.capabilities.builtHere
       ? await authority.sign(signing, signal)
       : await withSigningDeadline(limits.signTimeoutMs, signal, (bounded) => authority.sign(signing, bounded));
+    // Many may come back at once from elsewhere, and each is still to be verified.
+    if (!authority.capabilities.builtHere) await turns.enter(isRenewal(request));
     const verdict = issuedChain(authority, signing, signed, signal);
     const chain = verdict instanceof Promise ? await verdict : verdict;
     // The bundle as of now, not as of the request: it is what goes out together with the chain.
@@ -249,6 +252,8 @@ export function createIssuer(deps: IssuerDeps): Issuer {
     },
   };
 }
+
+const isRenewal = (request: IssueRequest): boolean => request.mode !== 'signed' && request.renewal === true;
 
 /** Whether another backend may be asked instead: nothing was wrong with what this one was asked. */
 function isAway(error: unknown, late: boolean): boolean {
