@@ -29,7 +29,7 @@ function outageOf(backend: string): string {
       if (one.kind === 'upstream-away') return [`its upstream away: ${String(one.failed)} failed in two lives`];
       return [`${who}${String(one.failedShort)} failed in 40 % of a life; well ${(one.recoveredMs / 1000).toFixed(1)} s after two`];
     })
-    .join('. ');
+    .join('; ');
 }
 
 const ms = (value: number): string => (value < 10 ? value.toFixed(2) : value.toFixed(0));
