@@ -92,7 +92,7 @@ export interface IssuerDeps extends IssuedChainDeps {
 /** A clock further behind the newest issuance than this has gone wrong: what it made would not be valid yet, or end too late. */
 export const longestBehindMs = 5 * 60_000;
 
-/** Some 4 ms of cryptography: what else is due in the process waits no longer for a burst, however large. */
+/** Some 4 ms of cryptography in one turn of the event loop, however large the burst. */
 const begunPerTurn = 8;
 
 /** What is to be certified, from wherever the key came. */

@@ -10,7 +10,10 @@ export interface SendQueue {
   add(sender: Sender): void;
 }
 
-/** Between two turns of the event loop no more than this many streams are written to: some 25 ms. With fewer, their acknowledgements hold up the others' news. */
+/**
+ * Between two turns of the event loop no more than this many streams are written to: some 10 ms. With fewer, the
+ * acknowledgements of the first hold up the news of the others.
+ */
 const perTurn = 1000;
 
 /**

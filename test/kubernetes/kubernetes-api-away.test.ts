@@ -12,6 +12,5 @@ describeAuthorityAway(
     const { kube, settings } = world;
     return { settings, stop: kube.stop, start: kube.start, [Symbol.asyncDispose]: () => world[Symbol.asyncDispose]() };
   },
-  // It answers before its authorization has loaded, and the signer has to find it again too.
-  { leafTtl, recoveryMs: 15_000, reportAs: 'kubernetes-csr, its API server' },
+  { leafTtl, reportAs: 'kubernetes-csr, its API server' },
 );

@@ -72,6 +72,20 @@ describe('who may have a stream', () => {
       assert.equal((await good.next()).version, '2.2');
     }));
 
+  it('judges again who was still being asked about when that changed', () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    return inWorld({ authenticate: () => promise }, async (world) => {
+      const stream = world.open('sotw', 'bad');
+      await eventually('the caller is asked about', () => world.service.streamCount === 1 || undefined);
+      world.refuse('bad');
+      // The streams that were there have been judged by then.
+      for (let turn = 0; turn < 3; turn++) await new Promise((done) => setImmediate(done));
+      assert.equal(stream.isEnded, false);
+      resolve();
+      assert.equal((await stream.ended).code, status.PERMISSION_DENIED);
+    });
+  });
+
   it('asks again before it sends a certificate, whatever it was told before', () =>
     inWorld({}, async (world) => {
       for (const api of apis) {

@@ -28,8 +28,6 @@ export interface AwayBackend extends AsyncDisposable {
 export interface AwayOptions {
   /** 20 s unless the CA can give none so short. The whole story takes about five of them. */
   readonly leafTtl?: { readonly text: string; readonly ms: number };
-  /** How soon after the return all must be well; 5 s unless what returns takes longer to be of use. */
-  readonly recoveryMs?: number;
   /** What the story is called in the table of backends, if not the backend's name. */
   readonly reportAs?: string;
 }
@@ -38,7 +36,7 @@ const loadTier = '30m';
 const awayShare = 0.4;
 /** Renewals are due when 40 to 60 % of a life are left; one in four has more than this. */
 const mostLeft = 0.55;
-const usualRecoveryMs = 5000;
+const recoveryMs = 5000;
 
 /**
  * A real Envoy in front of one authority. Its certificate is served and rotated; then the CA is away for 40 % of a
@@ -58,7 +56,7 @@ export function describeAuthorityAway(name: string, open: () => Promise<AwayBack
         await load.sawSerials(2, 3 * leafTtl.ms);
         assert.equal((await held(mesh, web)).authority, name);
         t.diagnostic(await awayForAShare(mesh, web, backend, load));
-        const long = await awayForTwoLives(mesh, web, backend, load, leafTtl.ms, options.recoveryMs ?? usualRecoveryMs);
+        const long = await awayForTwoLives(mesh, web, backend, load, leafTtl.ms);
         t.diagnostic(long.said);
         // Whoever is here has seen no failure in the short outage.
         await reportBackend({ kind: 'away', backend: options.reportAs ?? name, failedShort: 0, recoveredMs: long.recoveredMs });
@@ -98,7 +96,6 @@ async function awayForTwoLives(
   backend: AwayBackend,
   load: Load,
   lifeMs: number,
-  recoveryMs: number,
 ): Promise<{ readonly said: string; readonly recoveredMs: number }> {
   const wentAt = Date.now();
   await backend.stop(mesh);
