@@ -73,7 +73,7 @@ describe('who may have a stream', () => {
     }));
 
   it('judges again who was still being asked about when that changed', () => {
-    const { promise, resolve } = Promise.withResolvers<void>();
+    const { promise, resolve } = Promise.withResolvers<undefined>();
     return inWorld({ authenticate: () => promise }, async (world) => {
       const stream = world.open('sotw', 'bad');
       await eventually('the caller is asked about', () => world.service.streamCount === 1 || undefined);
@@ -81,7 +81,7 @@ describe('who may have a stream', () => {
       // The streams that were there have been judged by then.
       for (let turn = 0; turn < 3; turn++) await new Promise((done) => setImmediate(done));
       assert.equal(stream.isEnded, false);
-      resolve();
+      resolve(undefined);
       assert.equal((await stream.ended).code, status.PERMISSION_DENIED);
     });
   });
