@@ -1,6 +1,5 @@
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, randomUUID } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
-import { SignJWT } from 'jose';
 import type { Clock } from '../base/clock.ts';
 import { SignetError } from '../base/errors.ts';
 import { jwkThumbprint } from './jwk-set.ts';
@@ -47,6 +46,8 @@ export function openDevIssuer(pem: string, options: { readonly clock: Clock; rea
       checkName('service account', serviceAccount, /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/);
       checkName('pod', pod, /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/);
       if (!(ttlMs >= 1000)) throw new SignetError('INVALID_ARGUMENT', 'a token lives at least a second');
+      // It takes a while to load, and a server that runs in development need not mint.
+      const { SignJWT } = await import('jose');
       const now = Math.floor(options.clock.now() / 1000);
       const kubernetes = {
         namespace,

@@ -8,11 +8,10 @@ import type { TrustDomain } from '../spiffe/id.ts';
 import type { Clusters } from './clusters.ts';
 import type { Config } from './config/schema.ts';
 import type { Identity } from './identity.ts';
-import { createPodsOnNode } from './pods-on-node.ts';
 import type { PolicyInForce } from './policy-in-force.ts';
 
 /** Where no issuer has an API server that knows its pods, whoever configured node accounts is told that they have no effect. */
-export function createNodeProxies(parts: {
+export async function createNodeProxies(parts: {
   readonly config: Config;
   readonly trustDomain: TrustDomain;
   readonly identity: Pick<Identity, 'tokens'>;
@@ -21,15 +20,19 @@ export function createNodeProxies(parts: {
   readonly recorder: Pick<Recorder, 'audit'>;
   readonly clock: Clock;
   readonly log: Log;
-}): Impersonation {
+}): Promise<Impersonation> {
   const { tokens } = parts.identity;
   const accounts = parts.config.policy.trustedNodeAccounts;
   const pods = new Map<string, PodsOnNode>();
-  for (const [issuer, client] of parts.clusters.clients)
-    pods.set(
-      issuer,
-      createPodsOnNode(client, (id) => tokens.accountOf(issuer, id)),
-    );
+  if (parts.clusters.clients.size > 0) {
+    // It takes an HTTP client with it, which takes a while to load; many servers have no cluster.
+    const { createPodsOnNode } = await import('./pods-on-node.ts');
+    for (const [issuer, client] of parts.clusters.clients)
+      pods.set(
+        issuer,
+        createPodsOnNode(client, (id) => tokens.accountOf(issuer, id)),
+      );
+  }
   if (accounts.length > 0 && pods.size === 0) {
     parts.log.warn(
       { accounts },

@@ -215,7 +215,7 @@ async function compose(config: Config, options: StartOptions, log: Log, closing:
     audiences: identity.audiences.istio,
     sign: issuer.issue,
     hasAuthority: (name) => authorities.current.has(name),
-    impersonation: createNodeProxies({ config, trustDomain, identity, clusters, policy, recorder, clock, log }),
+    impersonation: await createNodeProxies({ config, trustDomain, identity, clusters, policy, recorder, clock, log }),
   });
   const workloads = certificateService({
     ...shell,
