@@ -67,7 +67,6 @@ export function openSealedCache(parts: {
       anchors: trust.anchors.certificates,
       at: clock.now(),
       expected: { spkiSha256: key.spkiSha256, spiffeId, notAfter: Number.POSITIVE_INFINITY },
-      signaturesTrusted: false,
     });
     return { issuedAt, material: { generation: 1, spiffeId, chain, key: key.privateKey, anchors: new Map([[trustDomain, trust]]) } };
   }

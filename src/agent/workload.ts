@@ -136,7 +136,6 @@ export function createWorkload(parts: WorkloadParts): Workload {
       anchors: newest.anchors.certificates,
       at: issuedAt,
       expected: { spkiSha256: key.spkiSha256, spiffeId, notAfter: Number.POSITIVE_INFINITY },
-      signaturesTrusted: false,
     });
     trust = newest;
     return { material: materialOf(spiffeId, chain, key.privateKey, newest), issuedAt };

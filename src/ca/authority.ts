@@ -1,4 +1,5 @@
 import type { SpiffeId } from '../spiffe/id.ts';
+import type { Certificate } from '../x509/certificate.ts';
 
 /**
  * Somebody's CA: a request goes in, a chain comes out. The issuing pipeline decides everything else: who may ask,
@@ -21,6 +22,8 @@ export interface SignedChain {
   readonly certificates: readonly [Buffer, ...Buffer[]];
   /** Names the CA key that signed the leaf: hex of its subject key identifier. */
   readonly issuerKeyId: string;
+  /** The leaf as whoever built it knows it: of use where that is this process (`builtHere`), which then need not read it again. */
+  readonly leaf?: Certificate;
 }
 
 /** What an intermediate below somebody else's CA is asked for with. */

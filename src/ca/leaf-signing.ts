@@ -17,8 +17,8 @@ export async function signLeaf(ca: ActiveCa, request: SigningRequest, signal: Ab
   const notAfter = Math.min(request.notAfter, ca.issuersEnd);
   if (notAfter <= request.notBefore)
     throw new SignetError('AUTHORITY_MISCONFIGURED', 'the CA certificate ends before the certificate asked for begins');
-  const { spki, spiffeId, notBefore } = request;
-  const issued = ca.issuer.issue({ spki, spiffeId, notBefore, notAfter }, signal);
-  const leaf = Buffer.isBuffer(issued) ? issued : await issued;
-  return { certificates: [leaf, ...ca.intermediates], issuerKeyId: ca.issuer.keyId };
+  const { spki, spkiSha256, spiffeId, notBefore } = request;
+  const issued = ca.issuer.issue({ spki, spkiSha256, spiffeId, notBefore, notAfter }, signal);
+  const leaf = issued instanceof Promise ? await issued : issued;
+  return { certificates: [leaf.der, ...ca.intermediates], issuerKeyId: ca.issuer.keyId, leaf };
 }

@@ -84,7 +84,7 @@ export function createIssuedChain(
       anchors: anchors.certificates,
       at: clock.now(),
       expected: { spkiSha256: asked.spkiSha256, spiffeId: asked.spiffeId, notAfter: asked.notAfter },
-      signaturesTrusted: authority.capabilities.builtHere,
+      builtHere: authority.capabilities.builtHere ? signed.leaf : undefined,
     });
   }
 

@@ -6,6 +6,7 @@ import { readAuthorityKeyId, readBasicConstraints, readExtendedKeyUsage, readKey
 import { generalName, nameText, readGeneralNames } from './general-names.ts';
 import { sha256Hex } from './keys.ts';
 import { extensionOid, tlsFeatureOid } from './oids.ts';
+import { serialText } from './serial.ts';
 
 /** Real ones have 0.5 to 4 KB. */
 const maxBytes = 32 * 1024;
@@ -19,7 +20,7 @@ export interface Certificate {
   readonly tbs: Buffer;
   readonly signatureAlgorithm: string;
   readonly signature: Buffer;
-  /** Lower-case hex in whole octets, without the octet that only carries the sign: as Envoy shows it. */
+  /** As serialText has it. */
   readonly serial: string;
   /** DER Names. */
   readonly issuer: Buffer;
@@ -71,7 +72,7 @@ export function parseCertificate(der: Buffer): Certificate {
     explicit.finish();
   }
   if (version > 3) throw refuse('its version is above 3');
-  const serial = serialText(body.integer());
+  const serial = serialOf(body.integer());
   // RFC 5280 §4.1.2.3: the algorithm inside what is signed must be the one outside.
   if (!body.element(tag.sequence).equals(outerAlgorithm)) throw refuse('it names two signature algorithms');
   // Not judged here: nobody relies on a root's own signature, and old roots have one with SHA-1.
@@ -199,11 +200,11 @@ function readExtension(id: string, critical: boolean, value: DerReader, into: Ex
   }
 }
 
-function serialText(integer: Buffer): string {
+function serialOf(integer: Buffer): string {
   if (integer.length > 21) throw refuse('its serial number is longer than 20 octets');
   // RFC 5280 §4.1.2.2. Shown without its sign it would be another certificate's number.
   if ((integer[0] ?? 0) >= 0x80) throw refuse('its serial number is negative');
-  return (integer.length > 1 && integer[0] === 0 ? integer.subarray(1) : integer).toString('hex');
+  return serialText(integer);
 }
 
 function refuse(what: string): SignetError {

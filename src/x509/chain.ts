@@ -58,10 +58,10 @@ export interface IssuedCheck {
     readonly notAfter: number;
   };
   /**
-   * The leaf was built in this process from our own template: its signature is not verified again. All else is. The
-   * CAs above are verified in full either way, once for each set of them.
+   * The leaf as it was built in this process from our own template: it is not read and its signature not verified again. All
+   * else is. The CAs above are verified in full either way, once for each set of them.
    */
-  readonly signaturesTrusted: boolean;
+  readonly builtHere?: Certificate | undefined;
 }
 
 /** What an authority returned, if it is what was asked for and what Envoy will take. Throws AUTHORITY_MISBEHAVED naming the fault. */
@@ -78,15 +78,16 @@ export function checkIssued(check: IssuedCheck): CheckedChain {
   }
 }
 
-function checkedChain({ chain, anchors, at, expected, signaturesTrusted }: IssuedCheck): CheckedChain {
+function checkedChain({ chain, anchors, at, expected, builtHere }: IssuedCheck): CheckedChain {
   const [leafDer, ...rest] = chain;
   if (!leafDer) throw new SignetError('INVALID_ARGUMENT', 'an empty chain');
-  const leaf = parseCertificate(leafDer);
+  const trusted = builtHere?.der === leafDer;
+  const leaf = trusted ? builtHere : parseCertificate(leafDer);
   const fault = leafFault(leaf) ?? expectationFault(leaf, at, expected);
   if (fault !== undefined) throw pathError(leaf, fault);
   // What we signed here had its key checked as a request; Envoy NACKs or refuses a weak or odd one.
-  if (!signaturesTrusted) parseSubjectKey(leaf.spki);
-  const above = issuersAbove(leaf, rest, anchors, at, signaturesTrusted);
+  if (!trusted) parseSubjectKey(leaf.spki);
+  const above = issuersAbove(leaf, rest, anchors, at, trusted);
   // Never past any issuer's end: peers would refuse the chain while the leaf still looks good.
   if (leaf.notAfter > above.path.notAfter) throw pathError(leaf, 'it outlives one of its issuers');
   const checked = {

@@ -1,5 +1,6 @@
 import { SignetError } from '../base/errors.ts';
 import type { SpiffeId } from '../spiffe/id.ts';
+import { type Certificate, parseCertificate } from './certificate.ts';
 import { tag } from './der-reader.ts';
 import { encodeTime } from './der-time.ts';
 import { bitString, der, headerSize, sequence, writeHeader } from './der-writer.ts';
@@ -14,12 +15,15 @@ import {
 } from './extensions.ts';
 import { generalName } from './general-names.ts';
 import { type IssuingCa, issuerFacts, neverAborted } from './issuing-ca.ts';
+import { sha256Hex } from './keys.ts';
 import { extensionOid, keyOid } from './oids.ts';
-import { checkSerial, randomSerial } from './serial.ts';
+import { checkSerial, randomSerial, serialText } from './serial.ts';
 
 export interface LeafRequest {
   /** DER of a key that parseSubjectKey took. */
   readonly spki: Buffer;
+  /** Its SHA-256 in hex, by whoever has it already. */
+  readonly spkiSha256?: string;
   readonly spiffeId: SpiffeId;
   /** Milliseconds since the epoch; whole seconds count. */
   readonly notBefore: number;
@@ -29,8 +33,8 @@ export interface LeafRequest {
 }
 
 export interface LeafIssuer {
-  /** The certificate in DER. Synchronous if the signer is; else `signal` calls it off. Throws INVALID_ARGUMENT if it would outlive the CA's certificate. */
-  issue(request: LeafRequest, signal?: AbortSignal): Promise<Buffer> | Buffer;
+  /** Synchronous if the signer is; else `signal` calls it off. Throws INVALID_ARGUMENT if it would outlive the CA's certificate. */
+  issue(request: LeafRequest, signal?: AbortSignal): Promise<Certificate> | Certificate;
   /** Hex of the CA's subject key identifier. */
   readonly keyId: string;
 }
@@ -41,6 +45,17 @@ interface Template {
   readonly extensions: Buffer;
   /** What lies between those 20 octets and the URI. */
   readonly altName: Buffer;
+  /** The first that was made by it, read back: what the next ones have in common with it need not be read again. */
+  first?: Certificate;
+}
+
+/** What is to be signed, and what of it differs from leaf to leaf. */
+interface Draft {
+  readonly tbs: Buffer;
+  readonly template: Template;
+  readonly serial: Buffer;
+  readonly keyId: Buffer;
+  readonly request: LeafRequest;
 }
 
 const version3 = Buffer.of(0xa0, 0x03, 0x02, 0x01, 0x02);
@@ -52,7 +67,7 @@ const rsaIdentifier = Buffer.from(keyOid.rsa, 'hex');
 /**
  * Issues X.509-SVIDs (SPIFFE X509-SVID §4) by splicing a pre-encoded template: no ASN.1 objects are built per leaf.
  * The first signature is checked against the CA's certificate, so that a key of another CA is found before anything is
- * handed out; after that what is built here is right by construction.
+ * handed out, and the first of each template is read back; after that what is built here is right by construction.
  */
 export function createLeafIssuer(ca: IssuingCa): LeafIssuer {
   const facts = issuerFacts(ca);
@@ -63,7 +78,7 @@ export function createLeafIssuer(ca: IssuingCa): LeafIssuer {
   const rsaTemplate = template(keyUsageExtension('digitalSignature', 'keyEncipherment'), facts.keyId);
   let proven = false;
 
-  function toBeSigned(request: LeafRequest): Buffer {
+  function draft(request: LeafRequest): Draft {
     const { spki, spiffeId } = request;
     // A leaf may be backdated past its CA's start (a path is judged at one moment, RFC 5280 §6.1), but never outlive it.
     if (!(request.notBefore <= request.notAfter && request.notAfter <= certificate.notAfter)) {
@@ -71,7 +86,8 @@ export function createLeafIssuer(ca: IssuingCa): LeafIssuer {
     }
     const serial = request.serial ? checkSerial(request.serial) : randomSerial();
     const validity = sequence(encodeTime(request.notBefore), encodeTime(request.notAfter));
-    const { extensions, altName } = isRsa(spki) ? rsaTemplate : ecTemplate;
+    const template = isRsa(spki) ? rsaTemplate : ecTemplate;
+    const { extensions, altName } = template;
     const keyId = subjectKeyId(publicKeyOctets(spki, malformed));
 
     const names = headerSize(spiffeId.length) + spiffeId.length;
@@ -109,23 +125,38 @@ export function createLeafIssuer(ca: IssuingCa): LeafIssuer {
     at = writeHeader(out, at, generalName.uri, spiffeId.length);
     // A SpiffeId is ASCII (SPIFFE-ID §2), so its length is its octets.
     out.write(spiffeId, at, 'latin1');
-    return out;
+    return { tbs: out, template, serial, keyId, request };
   }
 
-  function complete(tbs: Buffer, signature: Buffer): Buffer {
+  function complete({ tbs, template, serial, keyId, request }: Draft, signature: Buffer): Certificate {
     if (!proven) {
       facts.prove(tbs, signature);
       proven = true;
     }
-    return sequence(tbs, signatureAlgorithm, bitString(signature));
+    const der = sequence(tbs, signatureAlgorithm, bitString(signature));
+    if (!template.first) return (template.first = parseCertificate(der));
+    const { spki, spiffeId } = request;
+    return {
+      ...template.first,
+      der,
+      tbs,
+      signature,
+      serial: serialText(serial),
+      notBefore: wholeSeconds(request.notBefore),
+      notAfter: wholeSeconds(request.notAfter),
+      spki,
+      spkiSha256: request.spkiSha256 ?? sha256Hex(spki),
+      subjectKeyId: keyId.toString('hex'),
+      uris: [spiffeId],
+    };
   }
 
   return {
     keyId: facts.keyId.toString('hex'),
     issue(request, signal = neverAborted) {
-      const tbs = toBeSigned(request);
-      const signature = ca.signer.sign(tbs, signal);
-      return Buffer.isBuffer(signature) ? complete(tbs, signature) : signature.then((late) => complete(tbs, late));
+      const drafted = draft(request);
+      const signature = ca.signer.sign(drafted.tbs, signal);
+      return Buffer.isBuffer(signature) ? complete(drafted, signature) : signature.then((late) => complete(drafted, late));
     },
   };
 }
@@ -154,6 +185,8 @@ function put(target: Buffer, at: number, part: Buffer): number {
   target.set(part, at);
   return at + part.length;
 }
+
+const wholeSeconds = (at: number): number => Math.floor(at / 1000) * 1000;
 
 function malformed(what: string): SignetError {
   return new SignetError('INVALID_ARGUMENT', `the public key is ${what}`);

@@ -32,3 +32,8 @@ export function checkSerial(serial: Buffer): Buffer {
   }
   return serial;
 }
+
+/** As Envoy shows it: lower-case hex in whole octets, without the octet that only carries the sign. */
+export function serialText(serial: Buffer): string {
+  return (serial.length > 1 && serial[0] === 0 ? serial.subarray(1) : serial).toString('hex');
+}

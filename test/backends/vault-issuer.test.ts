@@ -65,7 +65,7 @@ path "pki-root/issuer/default" { capabilities = ["read"] }`;
     assert.equal(intermediate.notAfter, notAfter);
     assert.equal(signed.certificates.length, 1, 'the root is no part of it');
 
-    const leaf = await createLeafIssuer({ certificate: der, signer: localSigner(key.privateKey) }).issue({
+    const { der: leaf } = await createLeafIssuer({ certificate: der, signer: localSigner(key.privateKey) }).issue({
       spki: generateKeyPair().spki,
       spiffeId: signingRequest(vaultTrustDomain).spiffeId,
       notBefore: Math.floor(Date.now() / 1000) * 1000 - 1000,

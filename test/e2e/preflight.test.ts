@@ -33,7 +33,7 @@ function preflightIdentity(parts: Parts, anchors: string): CheckedIdentity | und
     const [leaf] = chain;
     const spkiSha256 = leaf ? parseCertificate(leaf).spkiSha256 : '';
     const expected = { spkiSha256, spiffeId: parseSpiffeId(uri), notAfter: Date.now() + 90 * 86_400_000 };
-    const checked = checkIssued({ chain, anchors: certificatesFromPem(anchors), at: Date.now(), expected, signaturesTrusted: false });
+    const checked = checkIssued({ chain, anchors: certificatesFromPem(anchors), at: Date.now(), expected });
     return checkIdentity(checked, { inline: parts.key });
   } catch {
     return undefined;

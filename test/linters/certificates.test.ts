@@ -85,7 +85,7 @@ async function everyKind(): Promise<Case[]> {
     for (const [kind, ca] of issuing) {
       for (const spki of [generateKeyPair().spki, generateKeyPair('ec-p384').spki, spkiOf(rsaKey)]) {
         const notAfter = curve === 'P-256' ? now + 12 * hour : ends;
-        const certificate = await createLeafIssuer(ca).issue({ spki, spiffeId: web, notBefore: now - 120_000, notAfter });
+        const { der: certificate } = await createLeafIssuer(ca).issue({ spki, spiffeId: web, notBefore: now - 120_000, notAfter });
         cases.push({ name: `leaf ${String(cases.length)} of ${kind} under ${curve}`, certificate, issuers: [ca.certificate, root] });
       }
     }
@@ -154,7 +154,12 @@ test('what OpenSSL prints of a leaf is what was asked for', async () => {
   const key = generateKeyPair();
   const root = createRootCertificate({ key, commonName: 'Root', organization: 'o', notBefore: now - hour, notAfter: now + day });
   const issuer = createLeafIssuer({ certificate: root, signer: localSigner(key.privateKey) });
-  const leaf = await issuer.issue({ spki: key.spki, spiffeId: web, notBefore: Date.UTC(2026, 0, 2, 3, 4, 5), notAfter: now + hour });
+  const { der: leaf } = await issuer.issue({
+    spki: key.spki,
+    spiffeId: web,
+    notBefore: Date.UTC(2026, 0, 2, 3, 4, 5),
+    notAfter: now + hour,
+  });
   const { stdout } = await runProgram('openssl', ['x509', '-noout', '-text', '-in', await written('printed', [leaf])]);
   const text = stdout.replaceAll(/\s+/g, ' ');
   for (const expected of [

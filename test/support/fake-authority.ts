@@ -73,7 +73,7 @@ export async function fakeAuthority(options: {
       await authority.before?.();
       await turn();
       const leaf = await leaves.issue(request);
-      const signed: SignedChain = { certificates: [leaf, certificate], issuerKeyId: leaves.keyId };
+      const signed: SignedChain = { certificates: [leaf.der, certificate], issuerKeyId: leaves.keyId, leaf };
       return authority.tamper ? authority.tamper(signed, request) : signed;
     },
     anchors: () => Promise.resolve([root]),

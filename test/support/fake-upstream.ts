@@ -39,7 +39,14 @@ export function fakeUpstream(spiffeId: string, lifeMs = 3_600_000): FakeUpstream
   });
   const issuer = createLeafIssuer({ certificate: root, signer: localSigner(rootKey.privateKey) });
   const issue = async (spki: Buffer, id: string, ms: number): Promise<Buffer> =>
-    issuer.issue({ spki, spiffeId: parseSpiffeId(id), notBefore: now - 60_000, notAfter: Math.floor((Date.now() + ms) / 1000) * 1000 });
+    (
+      await issuer.issue({
+        spki,
+        spiffeId: parseSpiffeId(id),
+        notBefore: now - 60_000,
+        notAfter: Math.floor((Date.now() + ms) / 1000) * 1000,
+      })
+    ).der;
   const shown: Credential[] = [];
   let lying: ((answer: Answer) => Answer | Promise<Answer>) | undefined;
   let refusing: ((credential: Credential) => SignetError | undefined) | undefined;

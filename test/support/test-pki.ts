@@ -55,7 +55,7 @@ export async function testPki(name = 'test'): Promise<TestPki> {
     },
     async client(spiffeId) {
       const own = generateKeyPair();
-      const leaf = await leaves.issue({ spki: own.spki, spiffeId: parseSpiffeId(spiffeId), ...leafLife });
+      const { der: leaf } = await leaves.issue({ spki: own.spki, spiffeId: parseSpiffeId(spiffeId), ...leafLife });
       return { leaf, certificatePem: pem(leaf) + pem(intermediate), keyPem: privateKeyPem(own.privateKey) };
     },
   };

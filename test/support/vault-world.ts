@@ -71,6 +71,5 @@ export async function checkSigned(authority: Authority, asked: SigningRequest, {
     anchors: await authority.anchors(new AbortController().signal),
     at: Date.now(),
     expected: { spkiSha256: asked.spkiSha256, spiffeId: asked.spiffeId, notAfter: asked.notAfter },
-    signaturesTrusted: false,
   });
 }

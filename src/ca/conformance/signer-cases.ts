@@ -131,7 +131,7 @@ export const signerCases: readonly SignerCase[] = [
       );
       const { spki } = generateKeyPair();
       const id = spiffeId(parseTrustDomain('example.org'), ['web']);
-      const leaf = await createLeafIssuer({ certificate: root, signer }).issue({ spki, spiffeId: id, ...dates }, never);
+      const { der: leaf } = await createLeafIssuer({ certificate: root, signer }).issue({ spki, spiffeId: id, ...dates }, never);
       verifyChain([leaf], [root], Date.now());
     },
   },

@@ -92,7 +92,7 @@ async function tryOut(ca: CaCertificates, key: CaKey, trustDomain: TrustDomain, 
     notBefore: now - 1000,
     notAfter: now + 1000,
   };
-  const leaf = await createLeafIssuer({ certificate: signing.der, signer: key.signer }).issue(trial, signal);
+  const { der: leaf } = await createLeafIssuer({ certificate: signing.der, signer: key.signer }).issue(trial, signal);
   try {
     verifySvid([leaf, ...ca.intermediates.map(({ der }) => der)], [ca.root.der], now);
   } catch (error) {

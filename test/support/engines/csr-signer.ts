@@ -144,7 +144,7 @@ export async function startCsrSigner(kube: KubeApiServer, options: CsrSignerOpti
     const now = Math.floor(Date.now() / 1000) * 1000;
     const spiffeId = parseSpiffeId(parsed.uris[0] ?? '');
     const life = signer.conduct === 'longer' ? 24 * hourMs : asked.spec.expirationSeconds * 1000;
-    const leaf = await ca.leaves.issue({
+    const { der: leaf } = await ca.leaves.issue({
       spki: parsed.key.spki,
       spiffeId,
       notBefore: now - 60_000,

@@ -237,7 +237,7 @@ describe('a CA from files', () => {
         const ca = root('Real');
         const { spki, spiffeId, notBefore, notAfter, spkiSha256 } = signingRequest(trustDomain);
         assert.notEqual(spkiSha256, '');
-        const leaf = await createLeafIssuer({ certificate: ca.certificate, signer: localSigner(ca.key.privateKey) }).issue({
+        const { der: leaf } = await createLeafIssuer({ certificate: ca.certificate, signer: localSigner(ca.key.privateKey) }).issue({
           spki,
           spiffeId,
           notBefore,

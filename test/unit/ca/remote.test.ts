@@ -87,13 +87,15 @@ describe('a credential kept fresh', () => {
 });
 
 describe("the CA certificates of somebody else's CA", () => {
-  const leafOf = async ({ ca }: TestCa): Promise<Buffer> =>
-    createLeafIssuer(ca).issue({
+  async function leafOf({ ca }: TestCa): Promise<Buffer> {
+    const { der } = await createLeafIssuer(ca).issue({
       spki: generateKeyPair().spki,
       spiffeId: spiffeId(parseTrustDomain('example.org'), ['web']),
       notBefore: Date.now() - 60_000,
       notAfter: Date.now() + 60_000,
     });
+    return der;
+  }
   const chainOf = ({ intermediate, root }: TestCa): Buffer[] => [intermediate, root];
 
   function issuers(read: () => readonly (readonly Buffer[])[], log = recordingLog()) {

@@ -6,7 +6,6 @@ import { createCertificateAuthenticator } from '../../../src/identity/certificat
 import type { CertificateAuthenticatorOptions, IssuedFacts } from '../../../src/identity/certificate-authenticator.ts';
 import { createExternalCertificateAuthenticator } from '../../../src/identity/external-certificate.ts';
 import { parseSpiffeId, parseTrustDomain } from '../../../src/spiffe/id.ts';
-import { parseCertificate } from '../../../src/x509/certificate.ts';
 import { generateKeyPair } from '../../../src/x509/keys.ts';
 import { createLeafIssuer } from '../../../src/x509/leaf.ts';
 import { createServerCertificate } from '../../../src/x509/server-certificate.ts';
@@ -40,9 +39,14 @@ async function issue(options: { ca?: TestCa; id?: string; lifeMs?: number } = {}
   const { ca = ours, id = web, lifeMs = day } = options;
   const key = generateKeyPair();
   const spiffeId = parseSpiffeId(id);
-  const leaf = await createLeafIssuer(ca.ca).issue({ spki: key.spki, spiffeId, notBefore: noon - 60_000, notAfter: noon + lifeMs });
+  const { der, serial } = await createLeafIssuer(ca.ca).issue({
+    spki: key.spki,
+    spiffeId,
+    notBefore: noon - 60_000,
+    notAfter: noon + lifeMs,
+  });
   const facts = { spiffeId: id, instance: 'pod:1', issuer: 'kubernetes', tokenSeenAt: noon - 60_000, spkiSha256: key.spkiSha256 };
-  return { chain: [leaf, ca.intermediate], serial: parseCertificate(leaf).serial, facts };
+  return { chain: [der, ca.intermediate], serial, facts };
 }
 
 function world(records: readonly Issued[], options: Partial<CertificateAuthenticatorOptions> = {}) {

@@ -166,19 +166,19 @@ describe('what a CA returns', () => {
     assert.ok(intermediate);
     const hostile: Record<string, NonNullable<typeof authority.tamper>> = {
       'another key': async (_, request) => ({
-        certificates: [await leaves.issue({ ...request, spki: other.spki }), intermediate],
+        certificates: [(await leaves.issue({ ...request, spki: other.spki })).der, intermediate],
         issuerKeyId,
       }),
       'another name': async (_, request) => ({
-        certificates: [await leaves.issue({ ...request, spiffeId: callerOf(world, 'admin', 'x').spiffeId }), intermediate],
+        certificates: [(await leaves.issue({ ...request, spiffeId: callerOf(world, 'admin', 'x').spiffeId })).der, intermediate],
         issuerKeyId,
       }),
       'a longer life': async (_, request) => ({
-        certificates: [await leaves.issue({ ...request, notAfter: request.notAfter + hour }), intermediate],
+        certificates: [(await leaves.issue({ ...request, notAfter: request.notAfter + hour })).der, intermediate],
         issuerKeyId,
       }),
       'not valid yet': async (_, request) => ({
-        certificates: [await leaves.issue({ ...request, notBefore: request.notBefore + hour }), intermediate],
+        certificates: [(await leaves.issue({ ...request, notBefore: request.notBefore + hour })).der, intermediate],
         issuerKeyId,
       }),
       'a CA certificate': () => ({ certificates: [intermediate, authority.root], issuerKeyId }),
@@ -209,7 +209,7 @@ describe('what a CA returns', () => {
     await using world = await issuingWorld();
     const leaves = createLeafIssuer(world.authority.issuing);
     world.authority.tamper = async (signing, request) => ({
-      certificates: [await leaves.issue({ ...request, notAfter: request.notBefore + hour }), ...signing.certificates.slice(1)],
+      certificates: [(await leaves.issue({ ...request, notAfter: request.notBefore + hour })).der, ...signing.certificates.slice(1)],
       issuerKeyId: leaves.keyId,
     });
     const issued = await world.issuer.issue(signed(world), never);

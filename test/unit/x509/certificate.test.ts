@@ -23,12 +23,12 @@ let ca: TestCa;
 let leaf: Buffer;
 before(async () => {
   ca = await testCa();
-  leaf = await createLeafIssuer(ca.ca).issue({
+  ({ der: leaf } = await createLeafIssuer(ca.ca).issue({
     spki: key.spki,
     spiffeId: parseSpiffeId('spiffe://example.org/web'),
     notBefore: noon,
     notAfter: noon + hour,
-  });
+  }));
 });
 
 describe('CA certificates', () => {

@@ -4,7 +4,7 @@ import { SignetError } from '../../../src/base/errors.ts';
 import { parseSpiffeId } from '../../../src/spiffe/id.ts';
 import { createIntermediateCertificate, createRootCertificate } from '../../../src/x509/ca-certificate.ts';
 import { checkIssued, type IssuedCheck, verifyChain, verifySvid } from '../../../src/x509/chain.ts';
-import { parseCertificate } from '../../../src/x509/certificate.ts';
+import { type Certificate, parseCertificate } from '../../../src/x509/certificate.ts';
 import { der, oid, sequence } from '../../../src/x509/der-writer.ts';
 import {
   basicConstraintsExtension,
@@ -27,9 +27,16 @@ const fault = (pattern: RegExp) => (error: unknown) =>
   error instanceof SignetError && error.code === 'INVALID_ARGUMENT' && pattern.test(error.message);
 let ca: TestCa;
 let leaf: Buffer;
+/** The same, as its issuer knows it. */
+let asBuilt: Certificate;
 before(async () => {
   ca = await testCa();
-  leaf = await createLeafIssuer(ca.ca).issue({ spki: key.spki, spiffeId: web, notBefore: noon - 60_000, notAfter: noon + hour });
+  const issuer = createLeafIssuer(ca.ca);
+  const request = { spki: key.spki, spiffeId: web, notBefore: noon - 60_000, notAfter: noon + hour };
+  // The first one is read back; those after it are not.
+  await issuer.issue({ ...request, spki: generateKeyPair().spki });
+  asBuilt = await issuer.issue(request);
+  leaf = asBuilt.der;
 });
 
 describe('a chain', () => {
@@ -211,7 +218,7 @@ describe('a chain', () => {
       notAfter: noon + day,
       pathLength: 0,
     });
-    const end = await createLeafIssuer({ certificate: short, signer: localSigner(keys[1].privateKey) }).issue({
+    const { der: end } = await createLeafIssuer({ certificate: short, signer: localSigner(keys[1].privateKey) }).issue({
       spki: key.spki,
       spiffeId: web,
       notBefore: noon,
@@ -320,28 +327,29 @@ describe('what an authority returned', () => {
     anchors: [ca.root],
     at: noon,
     expected: { spkiSha256: key.spkiSha256, spiffeId: web, notAfter: noon + hour },
-    signaturesTrusted: false,
     ...change,
   });
   const misbehaved = (pattern: RegExp) => (error: unknown) =>
     error instanceof SignetError && error.code === 'AUTHORITY_MISBEHAVED' && pattern.test(error.message);
 
-  for (const signaturesTrusted of [false, true]) {
-    test(`is taken if it is what was asked for (${signaturesTrusted ? 'built here' : 'built elsewhere'})`, () => {
+  for (const where of ['here', 'elsewhere'] as const) {
+    test(`is taken if it is what was asked for (built ${where})`, () => {
       const anchors = [ca.root];
+      const builtHere = where === 'here' ? asBuilt : undefined;
       for (let i = 0; i < 2; i++) {
-        const chain = checkIssued(check({ signaturesTrusted, anchors }));
+        const chain = checkIssued(check({ builtHere, anchors }));
         assert.equal(chain.pem, pemEncode('CERTIFICATE', leaf) + pemEncode('CERTIFICATE', ca.intermediate));
         assert.deepEqual([chain.serial, chain.notBefore, chain.notAfter], [parseCertificate(leaf).serial, noon - 60_000, noon + hour]);
         assert.equal(chain.spkiSha256, key.spkiSha256);
       }
     });
 
-    test(`is refused if it is not (${signaturesTrusted ? 'built here' : 'built elsewhere'})`, async () => {
+    test(`is refused if it is not (built ${where})`, async () => {
+      const builtHere = where === 'here' ? asBuilt : undefined;
       const other = await testCa('Other');
       const anchors = [ca.root];
       const refuses = (change: Partial<IssuedCheck>, pattern: RegExp): void => {
-        assert.throws(() => checkIssued(check({ signaturesTrusted, anchors, ...change })), misbehaved(pattern));
+        assert.throws(() => checkIssued(check({ builtHere, anchors, ...change })), misbehaved(pattern));
       };
       // Once with the CAs above unknown, and once known from a good leaf.
       for (let i = 0; i < 2; i++) {
@@ -356,10 +364,25 @@ describe('what an authority returned', () => {
         refuses({ chain: [leaf, other.intermediate], anchors: [ca.root, other.root] }, /issuer is not/);
         refuses({ anchors: [other.root] }, /trusted root/);
         refuses({ chain: [ca.intermediate] }, /CA certificate/);
-        checkIssued(check({ signaturesTrusted, anchors }));
+        checkIssued(check({ builtHere, anchors }));
       }
     });
   }
+
+  test('is believed to be built here only if it is that very certificate', async () => {
+    const builtHere = await createLeafIssuer(ca.ca).issue({
+      spki: generateKeyPair().spki,
+      spiffeId: web,
+      notBefore: noon,
+      notAfter: noon + hour,
+    });
+    const anchors = [ca.root];
+    checkIssued(check({ anchors, builtHere }));
+    const damaged = Buffer.from(leaf);
+    damaged[damaged.length - 1] = (damaged[damaged.length - 1] ?? 0) ^ 1;
+    assert.throws(() => checkIssued(check({ chain: [damaged, ca.intermediate], anchors, builtHere })), misbehaved(/signature/));
+    assert.throws(() => checkIssued(check({ chain: [builtHere.der, ca.intermediate], anchors, builtHere })), misbehaved(/another key/));
+  });
 
   test('loses a root at its end, since Envoy has that already', () => {
     assert.equal(checkIssued(check({ chain: [leaf, ca.intermediate, ca.root] })).certificates.length, 2);
@@ -369,8 +392,8 @@ describe('what an authority returned', () => {
     const direct = await createLeafIssuer(ca.rootCa).issue({ spki: key.spki, spiffeId: web, notBefore: noon, notAfter: noon + hour });
     const anchors = [ca.root];
     for (let i = 0; i < 2; i++)
-      assert.equal(checkIssued(check({ chain: [direct], anchors, signaturesTrusted: true })).certificates.length, 1);
-    assert.throws(() => checkIssued(check({ chain: [leaf], anchors, signaturesTrusted: true })), misbehaved(/trusted root/));
+      assert.equal(checkIssued(check({ chain: [direct.der], anchors, builtHere: direct })).certificates.length, 1);
+    assert.throws(() => checkIssued(check({ chain: [leaf], anchors, builtHere: asBuilt })), misbehaved(/trusted root/));
   });
 
   test('has its signature verified when it was made elsewhere, also under CAs that are known', () => {
@@ -408,7 +431,6 @@ describe('what an authority returned', () => {
       anchors: [root],
       at: noon,
       expected: { spkiSha256: key.spkiSha256, spiffeId: web, notAfter: noon + hour },
-      signaturesTrusted: false,
     });
     checkIssued(issued([usage, named]));
     assert.throws(() => checkIssued(issued([named])), misbehaved(/key usage/));
