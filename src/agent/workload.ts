@@ -208,7 +208,7 @@ export function createWorkload(parts: WorkloadParts): Workload {
 
   function ownCertificate(): Credential | undefined {
     if (!parts.renewByCertificate || !held || held.material.chain.notAfter <= clock.now()) return undefined;
-    return { kind: 'certificate', chainPem: held.material.chain.pem, keyPem: privateKeyPem(held.material.key) };
+    return { kind: 'certificate', chainPem: held.material.chain.pems.join(''), keyPem: privateKeyPem(held.material.key) };
   }
 
   const workload: Workload = {

@@ -2,7 +2,6 @@ import type { Server, ServerUnaryCall } from '@grpc/grpc-js';
 import { grpcStatus, SignetError } from '../base/errors.ts';
 import type { ErrorCode } from '../base/errors.ts';
 import type { Authenticator } from '../identity/authenticator.ts';
-import { pemEncode } from '../x509/pem.ts';
 import { longestCsr } from '../x509/csr.ts';
 import { credentialsOf, unary } from './call.ts';
 import type { CallContext, CallShell } from './call.ts';
@@ -101,8 +100,7 @@ export function istioCaService(deps: IstioCaDeps): { register(server: Server): v
       },
       'certificate signed',
     );
-    const [leaf, ...intermediates] = chain.certificates;
-    return { certChain: [pemEncode('CERTIFICATE', leaf), ...intermediates.map(pemOfCa), anchors.pem] };
+    return { certChain: [...chain.pems, anchors.pem] };
   }
 
   return {
@@ -127,15 +125,4 @@ function textOf(metadata: IstioRequest['metadata'], key: string): string | undef
   const text = fields[key]?.stringValue;
   if (text === undefined) throw new SignetError('INVALID_ARGUMENT', `metadata ${key} must be a string`);
   return text === '' ? undefined : text;
-}
-
-/** CA certificates are few and the same for every response; they go when the CA drops its own. */
-const caPems = new WeakMap<Buffer, string>();
-
-function pemOfCa(der: Buffer): string {
-  const known = caPems.get(der);
-  if (known !== undefined) return known;
-  const pem = pemEncode('CERTIFICATE', der);
-  caPems.set(der, pem);
-  return pem;
 }

@@ -10,7 +10,7 @@ import { verifySvid } from '../x509/chain.ts';
 import { authenticationFailed } from './authentication-failure.ts';
 import type { Authenticator } from './authenticator.ts';
 import type { Caller } from './caller.ts';
-import { createRecentMap } from './recent-map.ts';
+import { createExpiringMap } from './expiring-map.ts';
 
 /** What was recorded when a certificate was issued. */
 export interface IssuedFacts {
@@ -58,7 +58,7 @@ const lookUpMs = 5000;
  */
 export function createCertificateAuthenticator(options: CertificateAuthenticatorOptions): Authenticator {
   const { clock, trustDomain } = options;
-  const cache = createRecentMap<Proven>(cacheEntries);
+  const cache = createExpiringMap<Proven>(cacheEntries);
   let hashedAnchors: { readonly of: readonly Buffer[]; readonly hashes: ReadonlySet<string> } | undefined;
 
   function anchorHashes(): ReadonlySet<string> {

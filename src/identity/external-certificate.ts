@@ -15,7 +15,7 @@ import type { ExternalCa, ExternalCaFile } from './external-ca.ts';
 import { compileIdentityRule } from './identity-rule.ts';
 import type { IdentityRule, IdentityRuleSettings } from './identity-rule.ts';
 import { instanceFromHint } from './instance-name.ts';
-import { createRecentMap } from './recent-map.ts';
+import { createExpiringMap } from './expiring-map.ts';
 
 /** Certificates of one external CA, and the identities that they stand for. */
 export interface ExternalCertificateSource extends IdentityRuleSettings {
@@ -65,7 +65,7 @@ export function createExternalCertificateAuthenticator(options: {
     rule: compileIdentityRule(settings, trustDomain),
     ca: settings.ca.current,
   }));
-  const cache = createRecentMap<Proven>(cacheEntries);
+  const cache = createExpiringMap<Proven>(cacheEntries);
 
   function prove(leafDer: Buffer, now: number): Proven {
     const leaf = parsed(leafDer);

@@ -17,7 +17,7 @@ import { longestToken, parseCompactJws, verifyJws } from './jws.ts';
 import type { KeySourceLimits, KeySourceStatus } from './key-source.ts';
 import { createKeySource } from './key-source.ts';
 import { createListeners } from './listeners.ts';
-import { createRecentMap } from './recent-map.ts';
+import { createExpiringMap } from './expiring-map.ts';
 import { createSharedReviews } from './shared-reviews.ts';
 import { checkLife, readClaims } from './token-claims.ts';
 import type { KeyIssuer, ReviewedIssuer, ServiceAccount, TokenIssuer } from './token-issuer.ts';
@@ -77,7 +77,7 @@ export function createTokenAuthenticator(options: TokenAuthenticatorOptions): To
   const listeners = createListeners((error) => {
     log.error({ err: error }, 'a listener to changes of keys failed');
   });
-  const cache = createRecentMap<Verified>(options.cacheEntries ?? defaultCacheEntries);
+  const cache = createExpiringMap<Verified>(options.cacheEntries ?? defaultCacheEntries);
   const changed = (): void => {
     cache.clear();
     listeners.notify();

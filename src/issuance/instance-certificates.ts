@@ -8,7 +8,7 @@ import type { Bearer, Caller } from '../identity/caller.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { SpiffeId } from '../spiffe/id.ts';
 import type { Bindings } from './bindings.ts';
-import { createBoundedSet } from './bounded-set.ts';
+import { createRecentMap } from '../base/recent-map.ts';
 import { newEntry, viewOf } from './instance-entry.ts';
 import type { CertificateEvent, IdentityFeed, InstanceEntry, InstanceView, StreamedKeyMode } from './instance-entry.ts';
 import { createIdentityMaker } from './instance-identity.ts';
@@ -65,7 +65,7 @@ export function createInstanceCertificates(deps: InstanceCertificatesDeps): Inst
   const { entries, emit, notify, isGood, isListed, settle, forget, wipe } = registry;
   const { begin, start } = createInstanceWork({ registry, maker, authorityOf, clock, log, limits, closing: closing.signal });
   const feeds = new WeakMap<Caller, IdentityFeed>();
-  const warnedWithoutInstance = createBoundedSet(1000);
+  const warnedWithoutInstance = createRecentMap<true>(1000);
   const stopWatchingBindings = deps.bindings.onChange(rebound);
 
   /** Without a grant nothing is asked of any backend. */
@@ -124,9 +124,9 @@ export function createInstanceCertificates(deps: InstanceCertificatesDeps): Inst
       }
       if (mode !== 'server' && mode !== 'csr') return undefined;
       if (caller.instance === undefined) {
-        if (!warnedWithoutInstance.has(caller.spiffeId))
+        if (!warnedWithoutInstance.get(caller.spiffeId))
           log.warn({ spiffeId: caller.spiffeId, issuer: caller.issuer }, instanceRequired(caller).message);
-        warnedWithoutInstance.add(caller.spiffeId);
+        warnedWithoutInstance.set(caller.spiffeId, true);
         return undefined;
       }
       const known = feeds.get(caller);

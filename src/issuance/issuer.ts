@@ -14,7 +14,7 @@ import type { KeyPair } from '../x509/keys.ts';
 import type { CheckedAnchors, CheckedChain } from '../x509/material.ts';
 import { chooseBackend } from './backend-route.ts';
 import type { RouteWish } from './backend-route.ts';
-import { createBoundedSet } from './bounded-set.ts';
+import { createRecentMap } from '../base/recent-map.ts';
 import { chooseLife } from './certificate-life.ts';
 import { createIssuedChain } from './issued-chain.ts';
 import type { IssuedChainDeps } from './issued-chain.ts';
@@ -109,7 +109,7 @@ export function createIssuer(deps: IssuerDeps): Issuer {
   const { policy, clock, recorder, gate } = deps;
   const limits: IssuerLimits = { ...defaultIssuerLimits, ...deps.limits };
   const issuedChain = createIssuedChain(deps);
-  const known = createBoundedSet(limits.knownBearers);
+  const known = createRecentMap<true>(limits.knownBearers);
   const turns = createTurns(begunPerTurn);
   let newest = deps.newestIssuedAt ?? 0;
   /** Whether the newest attempt to record one failed: what can't be recorded can't be issued. */
@@ -180,7 +180,7 @@ export function createIssuer(deps: IssuerDeps): Issuer {
     if (!subject.named && authority.capabilities.namesFromCsr === true) throw nameRequired(caller.spiffeId);
     const bearer: Bearer = { spiffeId: caller.spiffeId, instance: caller.instance ?? '' };
     const bearerName = bearerKey(bearer);
-    const first = !known.has(bearerName) && !(await deps.everIssued(bearer));
+    const first = !known.get(bearerName) && !(await deps.everIssued(bearer));
     const life = chooseLife({
       requestedMs: request.mode === 'signed' ? request.requestedTtlMs : undefined,
       tierMs: grant.maxTtlMs,
@@ -236,7 +236,7 @@ export function createIssuer(deps: IssuerDeps): Issuer {
       throw error;
     }
     newest = Math.max(newest, record.issuedAt);
-    known.add(bearerName);
+    known.set(bearerName, true);
     // Denied while it was being made: on record then, but never shown.
     policy.grant(caller);
     return { chain, record, anchors, generation, notBefore: chain.notBefore, notAfter: chain.notAfter };

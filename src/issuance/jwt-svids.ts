@@ -7,7 +7,7 @@ import type { Caller } from '../identity/caller.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { SpiffeId } from '../spiffe/id.ts';
 import { sha256Hex } from '../x509/keys.ts';
-import { createBoundedSet } from './bounded-set.ts';
+import { createRecentMap } from '../base/recent-map.ts';
 import { clockBehind, longestBehindMs } from './issuer.ts';
 import { createRateLimiter } from './rate-limiter.ts';
 import type { Recorder } from './recorder.ts';
@@ -78,7 +78,7 @@ const auditedEntries = 50_000;
 export function createJwtSvids(deps: JwtSvidsDeps): JwtSvids {
   const { policy, clock, log } = deps;
   const rate = createRateLimiter('JWT-SVIDs', deps.rate, rateEntries);
-  const audited = createBoundedSet(auditedEntries);
+  const audited = createRecentMap<true>(auditedEntries);
   let newest = deps.newestIssuedAt ?? 0;
 
   /**
@@ -88,7 +88,7 @@ export function createJwtSvids(deps: JwtSvidsDeps): JwtSvids {
   async function audit(caller: Caller, audience: readonly string[], keyId: string, at: number): Promise<void> {
     // Hashed, so that the set is small whatever audiences clients make up. No audience has a line break.
     const fact = sha256Hex(Buffer.from([keyId, caller.issuer, caller.subject, caller.spiffeId, ...audience].join('\n')));
-    if (audited.has(fact)) return;
+    if (audited.get(fact)) return;
     await deps.recorder.audit({
       at,
       actor: `${caller.issuer} ${caller.subject}`,
@@ -96,7 +96,7 @@ export function createJwtSvids(deps: JwtSvidsDeps): JwtSvids {
       subject: caller.spiffeId,
       detail: `key ${keyId} audience ${audience.join(' ')}`,
     });
-    audited.add(fact);
+    audited.set(fact, true);
   }
 
   return {

@@ -1,4 +1,5 @@
 import { SignetError } from '../base/errors.ts';
+import { createRecentMap } from '../base/recent-map.ts';
 import { takeToken } from '../base/token-bucket.ts';
 import type { Bucket, BucketLimits } from '../base/token-bucket.ts';
 
@@ -9,20 +10,15 @@ export interface RateLimiter {
 }
 
 /**
- * A token bucket per key, at most `entries` of them. The least recently used is forgotten first: it has had the longest
+ * A token bucket per key, at most `entries` of them. Those not used for long are forgotten first: they have had the longest
  * time to refill, so forgetting gives away as little as can be.
  */
 export function createRateLimiter(what: string, limits: BucketLimits, entries: number): RateLimiter {
-  const buckets = new Map<string, Bucket>();
+  const buckets = createRecentMap<Bucket>(entries);
   return {
     take(key, now, overdraft) {
       const result = takeToken(buckets.get(key), limits, now, overdraft);
-      buckets.delete(key);
       buckets.set(key, result.bucket);
-      if (buckets.size > entries) {
-        const oldest = buckets.keys().next();
-        if (!oldest.done) buckets.delete(oldest.value);
-      }
       if (!result.taken) throw rateLimited(`too many ${what} for this identity`, result.retryAfterMs);
     },
     get size() {

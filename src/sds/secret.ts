@@ -27,7 +27,7 @@ export function encodeSecret(name: string, published: Published): Buffer {
 
 function certificateFields({ chain, key }: CheckedIdentity): readonly [Buffer, Buffer] {
   const source = 'inline' in key ? inline(key.inline) : textField(dataSource.filename, key.file);
-  return [bytesField(tlsCertificate.certificateChain, inline(chain.pem)), bytesField(tlsCertificate.privateKey, source)];
+  return [bytesField(tlsCertificate.certificateChain, inline(chain.pems.join(''))), bytesField(tlsCertificate.privateKey, source)];
 }
 
 function trustedCaField(anchors: CheckedAnchors): Buffer {

@@ -92,7 +92,7 @@ function checkedChain({ chain, anchors, at, expected, builtHere }: IssuedCheck):
   if (leaf.notAfter > above.path.notAfter) throw pathError(leaf, 'it outlives one of its issuers');
   const checked = {
     certificates: [leafDer, ...above.intermediates] as const,
-    pem: pemEncode('CERTIFICATE', leafDer) + above.pem,
+    pems: [pemEncode('CERTIFICATE', leafDer), ...above.pems] as const,
     serial: leaf.serial,
     notBefore: leaf.notBefore,
     notAfter: leaf.notAfter,
@@ -107,7 +107,7 @@ interface IssuersAbove {
   readonly anchors: readonly Buffer[];
   readonly path: IssuerPath;
   readonly intermediates: readonly Buffer[];
-  readonly pem: string;
+  readonly pems: readonly string[];
 }
 
 const knownByFirst = new WeakMap<Buffer, IssuersAbove>();
@@ -136,7 +136,7 @@ function issuersAbove(
     anchors,
     path,
     intermediates,
-    pem: intermediates.map((der) => pemEncode('CERTIFICATE', der)).join(''),
+    pems: intermediates.map((der) => pemEncode('CERTIFICATE', der)),
   };
   if (first) knownByFirst.set(first, above);
   else knownByAnchors.set(anchors, above);

@@ -8,7 +8,8 @@ export interface CheckedChain {
   readonly [checked]: 'chain';
   /** Leaf first, then intermediates, no root. */
   readonly certificates: readonly [Buffer, ...Buffer[]];
-  readonly pem: string;
+  /** Each of them in PEM. */
+  readonly pems: readonly [string, ...string[]];
   /** Lower-case hex, no leading zeros stripped beyond DER's own. */
   readonly serial: string;
   readonly notBefore: number;

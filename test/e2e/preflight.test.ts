@@ -124,7 +124,7 @@ for (const version of ['1.40.0', '1.36.4']) {
 
     const serves = async (identity: CheckedIdentity): Promise<void> => {
       assert.ok('inline' in identity.key);
-      assert.equal(await judge.put('default', { chain: identity.chain.pem, key: identity.key.inline }), 'taken');
+      assert.equal(await judge.put('default', { chain: identity.chain.pems.join(''), key: identity.key.inline }), 'taken');
       assert.equal(await handshake(), identity.chain.serial.replace(/^0+(?=.)/, ''));
     };
 

@@ -79,7 +79,7 @@ export async function openWorkloadFiles(parts: {
     const trust = anchors.get(trustDomain);
     if (!trust) throw new SignetError('INTERNAL', 'material without its own anchors');
     const files: GenerationFile[] = [
-      { name: config.certificate, content: chain.pem, secret: false },
+      { name: config.certificate, content: chain.pems.join(''), secret: false },
       { name: config.key, content: privateKeyPem(key), secret: true },
       { name: config.bundle, content: trust.anchors.pem, secret: false },
     ];

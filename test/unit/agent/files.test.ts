@@ -163,7 +163,7 @@ describe('the command after new files', () => {
     await heard(world, 'written', 'ok');
     delete process.env.SIGNET_SEALING_KEY;
     const material = world.workload.feed.current();
-    assert.equal(await readFile(world.temp.file('seen'), 'utf8'), material?.chain.pem);
+    assert.equal(await readFile(world.temp.file('seen'), 'utf8'), material?.chain.pems.join(''));
     const names = (await readFile(world.temp.file('env'), 'utf8')).trim().split('\n');
     assert.deepEqual(
       names.filter((line) => !/^(_|PWD|SHLVL|OLDPWD)=/.test(line)),

@@ -26,7 +26,7 @@ describe('a Secret, as the published protos read it', () => {
     assert.deepEqual(decode(secretType, encodeSecret('default', { type: 'identity', version: '1', identity: made })), {
       name: 'default',
       tls_certificate: {
-        certificate_chain: { inline_bytes: base64(made.chain.pem) },
+        certificate_chain: { inline_bytes: base64(made.chain.pems.join('')) },
         private_key: { inline_bytes: base64(made.key.inline) },
       },
     });
@@ -38,7 +38,7 @@ describe('a Secret, as the published protos read it', () => {
     assert.deepEqual(decode(secretType, secret), {
       name: 'default',
       tls_certificate: {
-        certificate_chain: { inline_bytes: base64(made.chain.pem) },
+        certificate_chain: { inline_bytes: base64(made.chain.pems.join('')) },
         private_key: { filename: `/keys/${made.chain.spkiSha256}.key` },
       },
     });

@@ -338,7 +338,7 @@ describe('what an authority returned', () => {
       const builtHere = where === 'here' ? asBuilt : undefined;
       for (let i = 0; i < 2; i++) {
         const chain = checkIssued(check({ builtHere, anchors }));
-        assert.equal(chain.pem, pemEncode('CERTIFICATE', leaf) + pemEncode('CERTIFICATE', ca.intermediate));
+        assert.deepEqual(chain.pems, [pemEncode('CERTIFICATE', leaf), pemEncode('CERTIFICATE', ca.intermediate)]);
         assert.deepEqual([chain.serial, chain.notBefore, chain.notAfter], [parseCertificate(leaf).serial, noon - 60_000, noon + hour]);
         assert.equal(chain.spkiSha256, key.spkiSha256);
       }
