@@ -1,4 +1,5 @@
 import { SignetError } from '../base/errors.ts';
+import type { Certificate } from '../x509/certificate.ts';
 import type { LeafIssuer } from '../x509/leaf.ts';
 import type { SignedChain, SigningRequest } from './authority.ts';
 
@@ -19,6 +20,7 @@ export async function signLeaf(ca: ActiveCa, request: SigningRequest, signal: Ab
     throw new SignetError('AUTHORITY_MISCONFIGURED', 'the CA certificate ends before the certificate asked for begins');
   const { spki, spkiSha256, spiffeId, notBefore } = request;
   const issued = ca.issuer.issue({ spki, spkiSha256, spiffeId, notBefore, notAfter }, signal);
-  const leaf = issued instanceof Promise ? await issued : issued;
-  return { certificates: [leaf.der, ...ca.intermediates], issuerKeyId: ca.issuer.keyId, leaf };
+  const chain = ({ der }: Certificate) => ({ certificates: [der, ...ca.intermediates] as const, issuerKeyId: ca.issuer.keyId });
+  // A signature that came from elsewhere is to be verified, and its leaf to be read: it is not handed on as built here.
+  return issued instanceof Promise ? chain(await issued) : { ...chain(issued), leaf: issued };
 }

@@ -8,7 +8,7 @@ import { createRateLimiter, rateLimited } from './rate-limiter.ts';
 export interface IssuanceGateLimits {
   /** Per identity, over all of its instances. */
   readonly identityRate: BucketLimits;
-  /** How many identities' rates are remembered. */
+  /** How many identities' rates are remembered; half of them for sure. */
   readonly rateEntries: number;
   /** Over all identities. */
   readonly totalRate: BucketLimits;

@@ -67,13 +67,13 @@ export interface Issuer {
 
 export interface IssuerLimits {
   readonly signTimeoutMs: number;
-  /** How many bearers are remembered as issued to before, to spare the store a question. */
+  /** How many bearers are remembered as issued to before, half of them for sure, to spare the store a question. */
   readonly knownBearers: number;
 }
 
 export const defaultIssuerLimits: IssuerLimits = {
   signTimeoutMs: 10_000,
-  knownBearers: 100_000,
+  knownBearers: 200_000,
 };
 
 export interface IssuerDeps extends IssuedChainDeps {

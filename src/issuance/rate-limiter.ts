@@ -10,8 +10,8 @@ export interface RateLimiter {
 }
 
 /**
- * A token bucket per key, at most `entries` of them. Those not used for long are forgotten first: they have had the longest
- * time to refill, so forgetting gives away as little as can be.
+ * A token bucket per key, at most `entries` of them. Those not used for long are forgotten, which have had the longest time
+ * to refill; the half of that number that were used last never are.
  */
 export function createRateLimiter(what: string, limits: BucketLimits, entries: number): RateLimiter {
   const buckets = createRecentMap<Bucket>(entries);

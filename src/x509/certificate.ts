@@ -13,7 +13,7 @@ const maxBytes = 32 * 1024;
 const maxExtensions = 64;
 const maxNames = 256;
 
-/** The fields of an X.509 certificate (RFC 5280) that issuing, verifying and showing it need. Buffers are views of `der`. */
+/** The fields of an X.509 certificate (RFC 5280) that issuing, verifying and showing it need. Buffers may be views of `der`, and are never written to. */
 export interface Certificate {
   readonly der: Buffer;
   /** What is signed, by which algorithm (OID in hex), and the signature. */

@@ -58,8 +58,9 @@ export interface IssuedCheck {
     readonly notAfter: number;
   };
   /**
-   * The leaf as it was built in this process from our own template: it is not read and its signature not verified again. All
-   * else is. The CAs above are verified in full either way, once for each set of them.
+   * The leaf as it was built in this process from our own template: it is not read again, nor its signature verified, so
+   * that its key and name are those that were asked for by construction. Its dates, its issuer and the names that its CAs
+   * allow are judged. The CAs above are verified in full either way, once for each set of them.
    */
   readonly builtHere?: Certificate | undefined;
 }

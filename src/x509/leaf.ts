@@ -22,7 +22,7 @@ import { checkSerial, randomSerial, serialText } from './serial.ts';
 export interface LeafRequest {
   /** DER of a key that parseSubjectKey took. */
   readonly spki: Buffer;
-  /** Its SHA-256 in hex, by whoever has it already. */
+  /** SHA-256 of this `spki` in hex, by whoever has it already. Believed. */
   readonly spkiSha256?: string;
   readonly spiffeId: SpiffeId;
   /** Milliseconds since the epoch; whole seconds count. */

@@ -1,7 +1,7 @@
 /**
  * The floor: TLS and a library, and nothing of ours. It takes whoever comes, gives every stream the same bundle, and keeps no
  * account of it: what our server costs over this is ours, and what this costs is the library's: grpc-js, or Node's HTTP/2
- * alone, which no gRPC server on Node can be ahead of. Ports as go-control-plane's peer has them.
+ * alone, which nothing that is built on it can be ahead of. Ports as go-control-plane's peer has them.
  */
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';

@@ -76,3 +76,27 @@ describe('a chain to a new root of its CA', () => {
     assert.equal((await failureOf(w.judge())).code, 'AUTHORITY_UNAVAILABLE');
   });
 });
+
+describe('a leaf that its authority says to have built', () => {
+  it('is believed of one that builds in this process alone: of others it is read, and its signature verified', async () => {
+    for (const builtHere of [true, false]) {
+      const authority = await fakeAuthority({ clock, builtHere });
+      const asked = signingRequest(trustDomain);
+      // The first is read back by its issuer.
+      await authority.sign(asked, never);
+      const { certificates, issuerKeyId, leaf } = await authority.sign(asked, never);
+      assert.ok(leaf);
+      const damaged = Buffer.from(leaf.der);
+      damaged[damaged.length - 1] = (damaged[damaged.length - 1] ?? 0) ^ 1;
+      const judge = createIssuedChain({
+        anchors: () => ({ generation: 1, anchors: checkAnchors([authority.root], clock.now()) }),
+        clock,
+        log: recordingLog(),
+      });
+      const signed: SignedChain = { certificates: [damaged, ...certificates.slice(1)], issuerKeyId, leaf: { ...leaf, der: damaged } };
+      const outcome = async (): Promise<CheckedChain> => judge(authority, asked, signed, never);
+      if (builtHere) assert.equal((await outcome()).certificates[0], damaged);
+      else assert.match((await failureOf(outcome())).message, /signature/);
+    }
+  });
+});

@@ -68,13 +68,15 @@ describe('a leaf', () => {
     ];
     const cas = [test1.root, long];
     await fc.assert(
-      fc.asyncProperty(names, fc.nat(2), fc.nat(1), seconds, seconds, async ([domain, path], which, whose, a, b) => {
+      fc.asyncProperty(names, fc.nat(2), fc.nat(1), seconds, seconds, fc.nat(999), async ([domain, path], which, whose, a, b, more) => {
         const id = spiffeId(parseTrustDomain(domain), path);
         const spki = keys[which] ?? Buffer.alloc(0);
         // The second CA lives past 2050, where GeneralizedTime begins.
         const start = whose === 0 ? noon : Date.UTC(2045, 0, 1);
         const [notBefore, notAfter] = [start + Math.min(a, b) * 1000, start + Math.max(a, b) * 1000];
-        const built = await issuers[whose]?.issue({ spki, spiffeId: id, notBefore, notAfter });
+        // Whole seconds count.
+        const late = { notBefore: notBefore + more, notAfter: notAfter + more };
+        const built = await issuers[whose]?.issue({ spki, spiffeId: id, ...late });
         assert.ok(built);
         const { der } = built;
 
