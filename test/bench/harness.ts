@@ -1,0 +1,74 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { startServerUnderTest } from './server-under-test.ts';
+
+const harnessIssuer = 'http://127.0.0.1:15099';
+
+/** What the tool printed. */
+export async function run(harness: string, tool: string, args: readonly string[], cpus?: string): Promise<string> {
+  const command = [join(harness, 'bin', tool), ...args];
+  const [program = '', ...rest] = cpus === undefined ? command : ['taskset', '-c', cpus, ...command];
+  const child = spawn(program, rest, { cwd: harness, stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    output += chunk.toString();
+  });
+  const [code] = (await once(child, 'close')) as [number];
+  if (code !== 0) throw new Error(`${tool} ended with ${String(code)}: ${output.slice(0, 500)}`);
+  return output;
+}
+
+export interface Peer {
+  readonly pid: number;
+  stop(): Promise<void>;
+}
+
+export function startPeer(harness: string, tool: string, args: readonly string[], cpus?: string): Promise<Peer> {
+  return startProgram(harness, join(harness, 'bin', tool), args, cpus);
+}
+
+export async function startProgram(cwd: string, path: string, args: readonly string[], cpus?: string): Promise<Peer> {
+  const command = [path, ...args];
+  const [program = '', ...rest] = cpus === undefined ? command : ['taskset', '-c', cpus, ...command];
+  const child = spawn(program, rest, { cwd, stdio: ['ignore', 'pipe', 'inherit'] });
+  for await (const line of createInterface({ input: child.stdout })) if (line.startsWith('ready')) break;
+  child.stdout.resume();
+  return {
+    pid: child.pid ?? 0,
+    async stop() {
+      const exited = once(child, 'exit');
+      child.kill('SIGTERM');
+      await exited;
+    },
+  };
+}
+
+/** Of a peer server, for the files that gen wrote. */
+export function fixtureFlags(fixtures: string): string[] {
+  return [
+    '-jwks',
+    join(fixtures, 'jwks.json'),
+    '-tls-cert',
+    join(fixtures, 'tls-server.pem'),
+    '-tls-key',
+    join(fixtures, 'tls-server.key'),
+  ];
+}
+
+export async function startSignet(folder: string, jwksFile: string, cpus: string | undefined, spareRoots = false) {
+  const server = await startServerUnderTest({
+    folder,
+    jwksFile,
+    issuer: harnessIssuer,
+    spareRoots,
+    ...(cpus === undefined ? {} : { cpus }),
+  });
+  return { pid: server.pid, address: server.grpc, ca: server.caFile, stop: server.stop, changeBundleCommand: server.changeBundleCommand };
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+}
