@@ -4,9 +4,7 @@ import { createRecentMap } from '../base/recent-map.ts';
 export interface ExpiringMap<T> {
   get(key: string, now: number): T | undefined;
   set(key: string, value: T, ends: number): void;
-  delete(key: string): void;
   clear(): void;
-  readonly size: number;
 }
 
 /** `capacity` as in createRecentMap. */
@@ -23,10 +21,6 @@ export function createExpiringMap<T>(capacity: number): ExpiringMap<T> {
     set(key, value, ends) {
       entries.set(key, { value, ends });
     },
-    delete: entries.delete,
     clear: entries.clear,
-    get size() {
-      return entries.size;
-    },
   };
 }

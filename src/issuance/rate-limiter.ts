@@ -14,7 +14,8 @@ export interface RateLimiter {
  * to refill; the half of that number that were used last never are.
  */
 export function createRateLimiter(what: string, limits: BucketLimits, entries: number): RateLimiter {
-  const buckets = createRecentMap<Bucket>(entries);
+  // A map of fewer holds nothing, and what is not remembered is not limited.
+  const buckets = createRecentMap<Bucket>(Math.max(2, entries));
   return {
     take(key, now, overdraft) {
       const result = takeToken(buckets.get(key), limits, now, overdraft);

@@ -72,7 +72,7 @@ describe('who may have a stream', () => {
       assert.equal((await good.next()).version, '2.2');
     }));
 
-  it('judges again who was still being asked about when that changed', () => {
+  it('judges again who was still being asked about when that changed', { timeout: 10_000 }, () => {
     const { promise, resolve } = Promise.withResolvers<undefined>();
     return inWorld({ authenticate: () => promise }, async (world) => {
       const stream = world.open('sotw', 'bad');
