@@ -4,8 +4,11 @@ import type { Shown } from '../sds/secret-source.ts';
 
 /** Real service-account tokens are 1 to 2 KiB. */
 const longestToken = 16 * 1024;
-/** RFC 6750 §2.1. */
-const tokenCharacters = /^[A-Za-z0-9._~+/-]+=*$/;
+/**
+ * A token (RFC 6750 §2.1) after its scheme. White space around a field's value is none of it (RFC 9110 §5.5), and the
+ * scheme's case doesn't matter (§11.1).
+ */
+const bearerValue = /^[ \t]*(?:bearer[ \t]+)?([a-z0-9._~+/-]+=*)[ \t]*$/i;
 
 /**
  * What a call shows of itself, for identity to judge. Throws UNAUTHENTICATED if there is an `authorization` that holds no
@@ -27,10 +30,9 @@ export function credentialsFrom(shown: Shown, audiences: readonly string[]): Cre
 function bearerToken(value: string): string {
   // Sized first: nothing below runs over more than that.
   if (value.length > longestToken + 'Bearer '.length) throw malformed(`authorization has ${String(value.length)} characters`);
-  // RFC 9110 §5.5: white space around a field's value is none of it. (§11.4: the scheme's case doesn't matter.)
-  const token = value.replace(/^[ \t]*(?:bearer[ \t]+)?/i, '').replace(/[ \t]+$/, '');
+  const token = bearerValue.exec(value)?.[1];
+  if (token === undefined || /^bearer$/i.test(token)) throw malformed('authorization holds no bearer token');
   if (token.length > longestToken) throw malformed('the token is too long');
-  if (!tokenCharacters.test(token) || /^bearer$/i.test(token)) throw malformed('authorization holds no bearer token');
   return token;
 }
 

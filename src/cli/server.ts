@@ -2,6 +2,7 @@ import { Option } from 'commander';
 import type { RunningServer } from '../server/running-server.ts';
 import type { Config } from '../server/config/schema.ts';
 import { watchContent } from './content-watch.ts';
+import { optimizeSooner } from './optimizer.ts';
 import { addressArgument, durationArgument } from './options.ts';
 import type { DefineCommand, Session } from './session.ts';
 import { examples } from './session.ts';
@@ -95,6 +96,7 @@ async function serve(options: ServerOptions, session: Session): Promise<void> {
     throw error;
   }
   terminal.out(`ready pid=${String(process.pid)} grpc=${server.grpcAddress} http=${server.httpAddress} admin=${server.adminPath}\n`);
+  optimizeSooner();
   if (options.hints) terminal.err(hints(config.data, server));
   const reload = (): void => void server.reload(load);
   const stops = [terminal.onHangup(reload)];

@@ -40,18 +40,24 @@ async function read(path: string, signal: AbortSignal): Promise<Read> {
 }
 
 /**
- * A file that was moved into its place is taken as it is. Any other is read until two reads, a moment apart, agree: half
- * of a file that is being rewritten in place is often a valid PEM file with some of its roots missing. `wait` resolves
- * after so many ms.
+ * What the file holds now, or undefined if that is what is `known`. A file that was moved into its place is taken as it
+ * is. Any other is read until two reads, a moment apart, agree: half of a file that is being rewritten in place is often
+ * a valid PEM file with some of its roots missing. `wait` resolves after so many ms.
  */
-export async function readStable(path: string, signal: AbortSignal, wait: (ms: number) => Promise<void>): Promise<Buffer> {
+export async function readChanged(
+  path: string,
+  known: Buffer | undefined,
+  signal: AbortSignal,
+  wait: (ms: number) => Promise<void>,
+): Promise<Buffer | undefined> {
+  const unlessKnown = (content: Buffer): Buffer | undefined => (known?.equals(content) ? undefined : content);
   const first = await read(path, signal);
-  if (first.whole) return first.content;
+  if (first.whole || known?.equals(first.content)) return unlessKnown(first.content);
   let before = first.content;
   for (let reads = 1; reads < mostReads; reads++) {
     await wait(stableAfterMs);
     const now = await readRootsFile(path, signal);
-    if (now.equals(before)) return now;
+    if (now.equals(before)) return unlessKnown(now);
     before = now;
   }
   throw new SignetError('INVALID_ARGUMENT', 'does not stop changing');

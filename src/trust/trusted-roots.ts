@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { certificatesFromPem } from '../x509/pem.ts';
-import { readRootsFile, readStable } from './roots-file.ts';
+import { readChanged, readRootsFile } from './roots-file.ts';
 import type { TrustBundle } from './trust-bundle.ts';
 
 export interface TrustedRoots {
@@ -23,8 +23,8 @@ export interface TrustedRootsDeps {
   readonly pollMs?: number;
 }
 
-/** Long enough for the several events of one swap of symbolic links; a file that is still being written is waited for besides. */
-const settleMs = 5;
+/** A swap of symbolic links is over by then, and a folder that never rests costs no more than so many looks. */
+const settleMs = 20;
 
 /** The source in the trust bundle that a file of roots is; no other kind of source begins with `file:`. */
 export function rootsSource(file: string): string {
@@ -40,18 +40,21 @@ export async function watchTrustedRoots(deps: TrustedRootsDeps): Promise<Trusted
   const files = deps.files.map((path) => createRootsFile(path, deps, closing.signal));
   for (const file of files) await file.load();
   const watchers = [...new Set(deps.files.map((path) => dirname(path)))].flatMap((folder) => watchFolder(folder, deps.log, soon));
-  const poll = setInterval(soon, deps.pollMs ?? 10_000);
+  const poll = setInterval(() => void check(), deps.pollMs ?? 10_000);
   poll.unref();
   let settling: NodeJS.Timeout | undefined;
   let looking: Promise<void> | undefined;
   let following: Promise<void> | undefined;
 
-  /** A swap of symbolic links is several events: one look, a moment after the last, is enough. */
+  /** At the first event now. Others may follow, as in a swap of symbolic links: for all of them once more, a moment later. */
   function soon(): void {
-    if (closing.signal.aborted) return;
-    clearTimeout(settling);
-    settling = setTimeout(() => void check(), settleMs);
+    if (settling || closing.signal.aborted) return;
+    settling = setTimeout(() => {
+      settling = undefined;
+      void check();
+    }, settleMs);
     settling.unref();
+    void check();
   }
 
   /** A change during a look may have been missed by it: one more follows. */
@@ -117,12 +120,11 @@ function createRootsFile(path: string, { trust, log }: TrustedRootsDeps, closing
     },
     async check() {
       try {
-        if (judged && (await readRootsFile(path, closing)).equals(judged)) {
+        const content = await readChanged(path, judged, closing, (ms) => delay(ms, undefined, { signal: closing }));
+        if (!content) {
           complaint = undefined;
           return;
         }
-        const content = await readStable(path, closing, (ms) => delay(ms, undefined, { signal: closing }));
-        if (judged?.equals(content)) return;
         await take(content);
         log.info({ file: path }, 'trusted roots file taken up');
       } catch (error) {

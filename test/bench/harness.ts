@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { startServerUnderTest } from './server-under-test.ts';
@@ -57,7 +59,15 @@ export function fixtureFlags(fixtures: string): string[] {
   ];
 }
 
-export async function startSignet(folder: string, jwksFile: string, cpus: string | undefined, spareRoots = false) {
+export interface Signet extends Peer {
+  readonly address: string;
+  /** A file. */
+  readonly ca: string;
+  /** POSTed to, changes the bundle: as a peer server is told to, so that no start of a shell is in what is measured. */
+  readonly changeUrl: string;
+}
+
+export async function startSignet(folder: string, jwksFile: string, cpus: string | undefined, spareRoots = false): Promise<Signet> {
   const server = await startServerUnderTest({
     folder,
     jwksFile,
@@ -65,7 +75,23 @@ export async function startSignet(folder: string, jwksFile: string, cpus: string
     spareRoots,
     ...(cpus === undefined ? {} : { cpus }),
   });
-  return { pid: server.pid, address: server.grpc, ca: server.caFile, stop: server.stop, changeBundleCommand: server.changeBundleCommand };
+  const trigger = createServer((_request, response) => {
+    server.changeBundle();
+    response.end();
+  });
+  trigger.listen(0, '127.0.0.1');
+  await once(trigger, 'listening');
+  return {
+    pid: server.pid,
+    address: server.grpc,
+    ca: server.caFile,
+    changeUrl: `http://127.0.0.1:${String((trigger.address() as AddressInfo).port)}/`,
+    async stop() {
+      trigger.close();
+      trigger.closeAllConnections();
+      await server.stop();
+    },
+  };
 }
 
 export function median(values: readonly number[]): number {

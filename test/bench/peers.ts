@@ -85,7 +85,7 @@ async function startSdsServer(
   if (peer === 'signet') {
     const server = await startSignet(folder, join(fixtures, 'jwks.json'), undefined, true);
     const tokens = join(fixtures, 'tokens-rs256.txt');
-    return { ...server, flags: ['-addr', server.address, '-ca', server.ca, '-tokens', tokens, '-trigger-cmd', server.changeBundleCommand] };
+    return { ...server, flags: ['-addr', server.address, '-ca', server.ca, '-tokens', tokens, '-trigger-url', server.changeUrl] };
   }
   const server =
     peer === 'gcpsds'

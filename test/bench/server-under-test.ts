@@ -17,10 +17,8 @@ export interface ServerUnderTest {
   readonly caFile: string;
   /** From exec to the ready line, in ms. */
   readonly startMs: number;
-  /** Puts another root into the trusted-roots file: the bundle changes and is pushed. Not in one run with the command. */
+  /** Puts another root into the trusted-roots file: the bundle changes and is pushed. */
   changeBundle(): void;
-  /** The shell command that does the same, for a load client that runs one. */
-  readonly changeBundleCommand: string;
   stop(): Promise<void>;
 }
 
@@ -94,7 +92,6 @@ log: { level: warn }
       if (next === undefined) throw new Error(`the bundle can be changed ${String(mostChanges)} times`);
       renameSync(next, rootsFile);
     },
-    changeBundleCommand: `set -- ${nextRoots}/*; exec mv "$1" ${rootsFile}`,
     async stop() {
       const exited = once(child, 'exit');
       child.kill('SIGTERM');

@@ -48,6 +48,9 @@ export function openIssuedTable(db: DatabaseSync, commits: GroupCommit, log: Log
 
   const insert = db.prepare('INSERT INTO issued VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
   const byId = db.prepare('SELECT * FROM issued WHERE id = ?');
+  // Most serials and many bearers are new, and these say so without a look at any row.
+  const anyWithPrefix = db.prepare('SELECT 1 FROM issued_by_serial WHERE prefix = ? LIMIT 1');
+  const anyWithKeys = db.prepare('SELECT 1 FROM issued_by_bearer WHERE identity = ? AND instance = ? LIMIT 1');
   const idBySerial = db.prepare('SELECT i.id FROM issued_by_serial s JOIN issued i ON i.id = s.id WHERE s.prefix = ? AND i.serial = ?');
   const anyOfBearer = db.prepare(
     'SELECT 1 FROM issued_by_bearer b JOIN issued i ON i.id = b.id WHERE b.identity = ? AND b.instance = ? AND i.spiffe_id = ? AND i.instance = ? LIMIT 1',
@@ -57,13 +60,17 @@ export function openIssuedTable(db: DatabaseSync, commits: GroupCommit, log: Log
   function idOf(serial: string): number | undefined {
     const inTail = index.tailId(serial);
     if (inTail !== undefined) return inTail;
-    const row = idBySerial.get(serialKey(serial), hex(serial));
+    const key = serialKey(serial);
+    if (anyWithPrefix.get(key) === undefined) return undefined;
+    const row = idBySerial.get(key, hex(serial));
     return row && integer(row, 'id');
   }
 
   function has(spiffeId: string, instance: string): boolean {
     if (index.tailHas(spiffeId, instance)) return true;
-    return anyOfBearer.get(...index.bearerKeys(spiffeId, instance), spiffeId, instance) !== undefined;
+    const keys = index.bearerKeys(spiffeId, instance);
+    if (anyWithKeys.get(...keys) === undefined) return false;
+    return anyOfBearer.get(...keys, spiffeId, instance) !== undefined;
   }
 
   function record(row: Row): IssuedRecord {

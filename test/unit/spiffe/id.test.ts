@@ -86,6 +86,16 @@ test('an ID taken apart and put together again is the same, and no two paths fol
   );
 });
 
+test('a SPIFFE ID is a trust domain and segments that are each one by themselves', () => {
+  const path = fc.string({ maxLength: 10, unit: fc.constantFrom('a', 'Z', '0', '.', '-', '/', '%', '\n', 'é') });
+  fc.assert(
+    fc.property(path, (text) => {
+      assert.equal(isSpiffeId(`spiffe://td/${text}`), text.split('/').every(isPathSegment));
+    }),
+    { numRuns: 2000 },
+  );
+});
+
 test('trust domains are lower-case names of at most 255 characters', () => {
   for (const name of ['a', 'cluster.local', 'x'.repeat(255), '1_2-3.4']) assert.ok(isTrustDomain(name), name);
   for (const name of ['', 'A', 'a b', 'a:1', 'a/b', 'x'.repeat(256), 'a\n', 'ä']) {

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
 import { mkdir, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { openTrustBundle } from '../../../src/trust/trust-bundle.ts';
 import type { TrustBundle } from '../../../src/trust/trust-bundle.ts';
 import { watchTrustedRoots } from '../../../src/trust/trusted-roots.ts';
@@ -82,6 +84,25 @@ describe('trusted roots from files', () => {
       await symlink('v2', folder.file('..data_tmp'));
       await rename(folder.file('..data_tmp'), folder.file('..data'));
       await becomes('swapped', trust, [a, c], [b]);
+    } finally {
+      watcher.close();
+    }
+  });
+
+  it('are taken up in a folder that is never at rest', async () => {
+    await using folder = await tempFolder();
+    const file = folder.file('roots.pem');
+    await writeFile(file, pem(b));
+    const trust = await trustOf();
+    const watcher = await watchTrustedRoots({ files: [file], trust, log: recordingLog(), pollMs: slowPoll });
+    try {
+      await replaceFile(file, pem(c));
+      for (let events = 0; !has(trust, c); events++) {
+        assert.ok(events < 5000, 'it waits for the folder to come to rest');
+        writeFileSync(folder.file('other'), 'something');
+        await setImmediate();
+      }
+      assert.ok(!has(trust, b));
     } finally {
       watcher.close();
     }
