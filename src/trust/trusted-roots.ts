@@ -1,11 +1,12 @@
 import { watch } from 'node:fs';
 import type { FSWatcher } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { certificatesFromPem } from '../x509/pem.ts';
-import { readChanged, readRootsFile } from './roots-file.ts';
+import { readReplaced, readRootsFile, readStable } from './roots-file.ts';
+import type { RootsContent } from './roots-file.ts';
 import type { TrustBundle } from './trust-bundle.ts';
 
 export interface TrustedRoots {
@@ -23,8 +24,10 @@ export interface TrustedRootsDeps {
   readonly pollMs?: number;
 }
 
-/** A swap of symbolic links is over by then, and a folder that never rests costs no more than so many looks. */
-const settleMs = 20;
+/** Long enough for the several events of one swap of symbolic links; a file that is still being written is waited for besides. */
+const settleMs = 5;
+/** In a folder that never comes to rest. */
+const longestSettlingMs = 100;
 
 /** The source in the trust bundle that a file of roots is; no other kind of source begins with `file:`. */
 export function rootsSource(file: string): string {
@@ -43,30 +46,41 @@ export async function watchTrustedRoots(deps: TrustedRootsDeps): Promise<Trusted
   const poll = setInterval(() => void check(), deps.pollMs ?? 10_000);
   poll.unref();
   let settling: NodeJS.Timeout | undefined;
+  let unsettledSince = 0;
   let looking: Promise<void> | undefined;
   let following: Promise<void> | undefined;
 
-  /** At the first event now. Others may follow, as in a swap of symbolic links: for all of them once more, a moment later. */
-  function soon(): void {
-    if (settling || closing.signal.aborted) return;
-    settling = setTimeout(() => {
-      settling = undefined;
-      void check();
-    }, settleMs);
+  /**
+   * A swap of symbolic links is several events: one look, a moment after the last, is enough. A file that was moved into its
+   * place needs no such moment.
+   */
+  function soon(path: string): void {
+    if (closing.signal.aborted) return;
+    if (deps.files.includes(path)) looking ??= look((file) => file.glance());
+    const now = performance.now();
+    if (!settling) unsettledSince = now;
+    clearTimeout(settling);
+    settling = setTimeout(
+      () => {
+        settling = undefined;
+        void check();
+      },
+      Math.max(0, Math.min(settleMs, unsettledSince + longestSettlingMs - now)),
+    );
     settling.unref();
-    void check();
   }
 
   /** A change during a look may have been missed by it: one more follows. */
   function check(): Promise<void> {
+    const whole = (): Promise<void> => look((file) => file.check());
     const before = looking;
-    const mine = before ? (following ??= before.then(look)) : look();
+    const mine = before ? (following ??= before.then(whole)) : whole();
     if (!before) looking = mine;
     return mine;
   }
 
-  async function look(): Promise<void> {
-    await Promise.all(files.map((file) => file.check()));
+  async function look(one: (file: RootsFile) => Promise<void>): Promise<void> {
+    await Promise.all(files.map(one));
     looking = following;
     following = undefined;
   }
@@ -84,20 +98,35 @@ export async function watchTrustedRoots(deps: TrustedRootsDeps): Promise<Trusted
 
 interface RootsFile {
   load(): Promise<void>;
-  /** Never rejects. */
+  /** Takes up a whole new file, and lets everything else be: it may be no more than a moment of a change. Never rejects. */
+  glance(): Promise<void>;
+  /** Takes up what is there, or complains of it. Never rejects. */
   check(): Promise<void>;
 }
 
 function createRootsFile(path: string, { trust, log }: TrustedRootsDeps, closing: AbortSignal): RootsFile {
   const source = rootsSource(path);
-  /** What was last judged, good or bad, so that each content is judged and complained of once. */
-  let judged: Buffer | undefined;
+  /** What was last good. */
+  let taken: RootsContent | undefined;
+  /** So that each is made once. */
   let complaint: string | undefined;
 
-  async function take(content: Buffer): Promise<void> {
-    await trust.setSource(source, certificatesFromPem(content.toString('latin1')));
-    judged = content;
+  async function take(found: RootsContent): Promise<void> {
+    // Of a configuration that is no longer in force: who follows reads it again.
+    closing.throwIfAborted();
+    await trust.setSource(source, certificatesFromPem(found.content.toString('latin1')));
+    taken = found;
     complaint = undefined;
+  }
+
+  async function takeUp(found: RootsContent): Promise<void> {
+    if (taken?.content.equals(found.content)) {
+      taken = found;
+      complaint = undefined;
+      return;
+    }
+    await take(found);
+    log.info({ file: path }, 'trusted roots file taken up');
   }
 
   function complain(error: SignetError): void {
@@ -118,15 +147,17 @@ function createRootsFile(path: string, { trust, log }: TrustedRootsDeps, closing
         complain(reason);
       }
     },
+    async glance() {
+      try {
+        const found = taken && (await readReplaced(path, taken, closing));
+        if (found) await takeUp(found);
+      } catch {
+        // What is wrong is said by the look that follows, if it still is.
+      }
+    },
     async check() {
       try {
-        const content = await readChanged(path, judged, closing, (ms) => delay(ms, undefined, { signal: closing }));
-        if (!content) {
-          complaint = undefined;
-          return;
-        }
-        await take(content);
-        log.info({ file: path }, 'trusted roots file taken up');
+        await takeUp(await readStable(path, taken, closing, (ms) => delay(ms, undefined, { signal: closing })));
       } catch (error) {
         if (!closing.aborted) complain(SignetError.from(error));
       }
@@ -135,9 +166,11 @@ function createRootsFile(path: string, { trust, log }: TrustedRootsDeps, closing
 }
 
 /** The folder, not the file: a file that is replaced takes its watcher with it. */
-function watchFolder(folder: string, log: Log, changed: () => void): FSWatcher[] {
+function watchFolder(folder: string, log: Log, changed: (path: string) => void): FSWatcher[] {
   try {
-    const watcher = watch(folder, { persistent: false }, changed);
+    const watcher = watch(folder, { persistent: false }, (_event, name) => {
+      changed(join(folder, name ?? ''));
+    });
     watcher.on('error', (error) => {
       log.warn({ folder, err: error }, 'a folder of trusted roots can no longer be watched; it is looked at now and then');
       watcher.close();

@@ -76,7 +76,12 @@ export async function startSignet(folder: string, jwksFile: string, cpus: string
     ...(cpus === undefined ? {} : { cpus }),
   });
   const trigger = createServer((_request, response) => {
-    server.changeBundle();
+    try {
+      server.changeBundle();
+    } catch (error) {
+      response.statusCode = 500;
+      response.write(String(error));
+    }
     response.end();
   });
   trigger.listen(0, '127.0.0.1');

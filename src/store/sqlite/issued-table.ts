@@ -48,7 +48,7 @@ export function openIssuedTable(db: DatabaseSync, commits: GroupCommit, log: Log
 
   const insert = db.prepare('INSERT INTO issued VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)');
   const byId = db.prepare('SELECT * FROM issued WHERE id = ?');
-  // Most serials and many bearers are new, and these say so without a look at any row.
+  // Most serials and many bearers are new, and numbers alone say so.
   const anyWithPrefix = db.prepare('SELECT 1 FROM issued_by_serial WHERE prefix = ? LIMIT 1');
   const anyWithKeys = db.prepare('SELECT 1 FROM issued_by_bearer WHERE identity = ? AND instance = ? LIMIT 1');
   const idBySerial = db.prepare('SELECT i.id FROM issued_by_serial s JOIN issued i ON i.id = s.id WHERE s.prefix = ? AND i.serial = ?');

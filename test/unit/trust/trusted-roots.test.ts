@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
-import { mkdir, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, open, rename, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { setImmediate } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import { openTrustBundle } from '../../../src/trust/trust-bundle.ts';
 import type { TrustBundle } from '../../../src/trust/trust-bundle.ts';
 import { watchTrustedRoots } from '../../../src/trust/trusted-roots.ts';
@@ -89,20 +89,60 @@ describe('trusted roots from files', () => {
     }
   });
 
-  it('are taken up in a folder that is never at rest', async () => {
+  it('half of a file that is being rewritten in place is never taken up, though it is a valid one', async () => {
     await using folder = await tempFolder();
     const file = folder.file('roots.pem');
     await writeFile(file, pem(b));
-    const trust = await trustOf();
-    const watcher = await watchTrustedRoots({ files: [file], trust, log: recordingLog(), pollMs: slowPoll });
+    const log = recordingLog();
+    const trust = await trustOf(log);
+    const watcher = await watchTrustedRoots({ files: [file], trust, log, pollMs: slowPoll });
+    const published: string[] = [];
+    trust.subscribe(() => published.push([a, b, c].map((root) => (has(trust, root) ? 'x' : '-')).join('')));
     try {
-      await replaceFile(file, pem(c));
+      const writer = await open(file, 'w');
+      await writer.write(pem(c));
+      // Its times are apart then, as after a rename.
+      await writer.utimes(0, 0);
+      await delay(30);
+      await writer.write(pem(b));
+      await writer.close();
+      await becomes('rewritten', trust, [a, b, c], []);
+      await watcher.check();
+      assert.deepEqual(published, ['xxx']);
+      assert.deepEqual(
+        log.lines.filter(({ level }) => level === 'error'),
+        [],
+      );
+    } finally {
+      watcher.close();
+    }
+  });
+
+  it('a file that is moved into its place is taken up once, also in a folder that is never at rest', async () => {
+    await using folder = await tempFolder();
+    const file = folder.file('roots.pem');
+    await writeFile(file, pem(b));
+    const log = recordingLog();
+    const trust = await trustOf(log);
+    const before = trust.current().generation;
+    const watcher = await watchTrustedRoots({ files: [file], trust, log, pollMs: slowPoll });
+    try {
+      const next = folder.file('next.pem');
+      await writeFile(next, pem(c));
+      await utimes(next, 0, 0);
+      await rename(next, file);
       for (let events = 0; !has(trust, c); events++) {
         assert.ok(events < 5000, 'it waits for the folder to come to rest');
         writeFileSync(folder.file('other'), 'something');
         await setImmediate();
       }
+      await watcher.check();
       assert.ok(!has(trust, b));
+      assert.equal(trust.current().generation, before + 2, 'b, and then c');
+      assert.deepEqual(
+        log.lines.filter(({ level }) => level === 'error'),
+        [],
+      );
     } finally {
       watcher.close();
     }
