@@ -5,8 +5,8 @@ import type { Shown } from '../sds/secret-source.ts';
 /** Real service-account tokens are 1 to 2 KiB. */
 const longestToken = 16 * 1024;
 /**
- * A token (RFC 6750 §2.1), after its scheme if there is one. White space around a field's value is none of it (RFC 9110 §5.5), and the
- * scheme's case doesn't matter (§11.1).
+ * A token (RFC 6750 §2.1), after its scheme if there is one. White space around a field's value is none of it (RFC 9110
+ * §5.5), and the scheme's case doesn't matter (§11.1).
  */
 const bearerValue = /^[ \t]*(?:bearer[ \t]+)?([a-z0-9._~+/-]+=*)[ \t]*$/i;
 

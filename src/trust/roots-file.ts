@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { SignetError } from '../base/errors.ts';
 
@@ -5,27 +6,70 @@ const largestBytes = 4 * 1024 * 1024;
 const stableAfterMs = 100;
 const mostReads = 20;
 
-/** What a file held, and which one it was: a file that is replaced is another one by the same name. */
-export interface RootsContent {
+/** Reads one file of roots whole, its size checked first. Each throws INVALID_ARGUMENT saying what is wrong, without its content. */
+export interface RootsReader {
+  /** Whatever is there. */
+  read(): Promise<Buffer>;
+  /**
+   * If another file than at the last read was moved into its place: such a one can't be half of something. Undefined if
+   * there is none.
+   */
+  readReplaced(): Promise<Buffer | undefined>;
+  /**
+   * What holds what is `known`, or was moved into its place, as it is. Anything else is read until two reads, a moment apart,
+   * agree: half of a file that is being rewritten in place is often a valid PEM file with some of its roots missing.
+   */
+  readStable(known: Buffer | undefined): Promise<Buffer>;
+}
+
+/** `wait` resolves after so many ms. */
+export function createRootsReader(path: string, signal: AbortSignal, wait: (ms: number) => Promise<void>): RootsReader {
+  /** Of the last read, whatever became of it: a file that has been seen may be being rewritten, also one that was refused. */
+  let inode: bigint | undefined;
+
+  async function readNext(): Promise<{ readonly content: Buffer; readonly replaced: boolean }> {
+    const found = await read(path, signal);
+    const replaced = found.untouched && found.inode !== inode;
+    inode = found.inode;
+    return { content: found.content, replaced };
+  }
+
+  return {
+    async read() {
+      return (await readNext()).content;
+    },
+    async readReplaced() {
+      const { content, replaced } = await readNext();
+      return replaced ? content : undefined;
+    },
+    async readStable(known) {
+      const first = await readNext();
+      if (first.replaced || known?.equals(first.content)) return first.content;
+      let before = first.content;
+      for (let reads = 1; reads < mostReads; reads++) {
+        await wait(stableAfterMs);
+        const { content } = await readNext();
+        if (content.equals(before)) return content;
+        before = content;
+      }
+      throw new SignetError('INVALID_ARGUMENT', 'does not stop changing');
+    },
+  };
+}
+
+interface Read {
   readonly content: Buffer;
   readonly inode: bigint;
-}
-
-interface Read extends RootsContent {
   /** Nothing has been written since it was put in its place, as far as its times tell. */
   readonly untouched: boolean;
-}
-
-/** The whole file, its size checked first. Throws INVALID_ARGUMENT saying what is wrong, without its content. */
-export async function readRootsFile(path: string, signal: AbortSignal): Promise<RootsContent> {
-  return read(path, signal);
 }
 
 async function read(path: string, signal: AbortSignal): Promise<Read> {
   signal.throwIfAborted();
   let file;
   try {
-    file = await open(path, 'r');
+    // O_NONBLOCK, in case the name is a FIFO's: opening it must not wait for a writer.
+    file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     throw new SignetError('INVALID_ARGUMENT', `cannot be read (${systemCode(error)})`, { cause: error });
   }
@@ -44,38 +88,6 @@ async function read(path: string, signal: AbortSignal): Promise<Read> {
   } finally {
     await file.close();
   }
-}
-
-/** Another file than the known one that was moved into its place: it can't be half of something. Undefined if it isn't one. */
-export async function readReplaced(path: string, known: RootsContent, signal: AbortSignal): Promise<RootsContent | undefined> {
-  const found = await read(path, signal);
-  return isReplaced(found, known) ? found : undefined;
-}
-
-/**
- * What the file holds now. One that holds what is known, or that was moved into its place, is taken as it is. Any other is
- * read until two reads, a moment apart, agree: half of a file that is being rewritten in place is often a valid PEM file
- * with some of its roots missing. `wait` resolves after so many ms.
- */
-export async function readStable(
-  path: string,
-  known: RootsContent | undefined,
-  signal: AbortSignal,
-  wait: (ms: number) => Promise<void>,
-): Promise<RootsContent> {
-  let before = await read(path, signal);
-  if (known?.content.equals(before.content) || isReplaced(before, known)) return before;
-  for (let reads = 1; reads < mostReads; reads++) {
-    await wait(stableAfterMs);
-    const now = await read(path, signal);
-    if (now.content.equals(before.content)) return now;
-    before = now;
-  }
-  throw new SignetError('INVALID_ARGUMENT', 'does not stop changing');
-}
-
-function isReplaced(found: Read, known: RootsContent | undefined): boolean {
-  return found.untouched && found.inode !== known?.inode;
 }
 
 function systemCode(error: unknown): string {

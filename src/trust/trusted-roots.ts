@@ -5,8 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { SignetError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { certificatesFromPem } from '../x509/pem.ts';
-import { readReplaced, readRootsFile, readStable } from './roots-file.ts';
-import type { RootsContent } from './roots-file.ts';
+import { createRootsReader } from './roots-file.ts';
 import type { TrustBundle } from './trust-bundle.ts';
 
 export interface TrustedRoots {
@@ -106,26 +105,26 @@ interface RootsFile {
 
 function createRootsFile(path: string, { trust, log }: TrustedRootsDeps, closing: AbortSignal): RootsFile {
   const source = rootsSource(path);
+  const reader = createRootsReader(path, closing, (ms) => delay(ms, undefined, { signal: closing }));
   /** What was last good. */
-  let taken: RootsContent | undefined;
-  /** So that each is made once. */
+  let taken: Buffer | undefined;
+  /** The last one, so that each is made once. */
   let complaint: string | undefined;
 
-  async function take(found: RootsContent): Promise<void> {
+  async function take(content: Buffer): Promise<void> {
     // Of a configuration that is no longer in force: who follows reads it again.
     closing.throwIfAborted();
-    await trust.setSource(source, certificatesFromPem(found.content.toString('latin1')));
-    taken = found;
+    await trust.setSource(source, certificatesFromPem(content.toString('latin1')));
+    taken = content;
     complaint = undefined;
   }
 
-  async function takeUp(found: RootsContent): Promise<void> {
-    if (taken?.content.equals(found.content)) {
-      taken = found;
+  async function takeIfNew(content: Buffer): Promise<void> {
+    if (taken?.equals(content)) {
       complaint = undefined;
       return;
     }
-    await take(found);
+    await take(content);
     log.info({ file: path }, 'trusted roots file taken up');
   }
 
@@ -138,7 +137,7 @@ function createRootsFile(path: string, { trust, log }: TrustedRootsDeps, closing
   return {
     async load() {
       try {
-        await take(await readRootsFile(path, closing));
+        await take(await reader.read());
       } catch (error) {
         const reason = SignetError.from(error);
         if (reason.code !== 'INVALID_ARGUMENT' && reason.code !== 'TOO_LARGE') throw reason;
@@ -149,15 +148,15 @@ function createRootsFile(path: string, { trust, log }: TrustedRootsDeps, closing
     },
     async glance() {
       try {
-        const found = taken && (await readReplaced(path, taken, closing));
-        if (found) await takeUp(found);
+        const content = await reader.readReplaced();
+        if (content) await takeIfNew(content);
       } catch {
         // What is wrong is said by the look that follows, if it still is.
       }
     },
     async check() {
       try {
-        await takeUp(await readStable(path, taken, closing, (ms) => delay(ms, undefined, { signal: closing })));
+        await takeIfNew(await reader.readStable(taken));
       } catch (error) {
         if (!closing.aborted) complain(SignetError.from(error));
       }

@@ -13,7 +13,7 @@ type Burst = z.output<typeof burstShape>;
 
 const requests = 500;
 const bursts = Number(process.env['BENCH_BURSTS'] ?? '74');
-/** In certificates. V8 optimizes what was called ten thousand times, all of it at once: before, while and after are three servers. */
+/** In certificates: a young server runs code that is half optimized, and its compiler takes the core now and then. */
 const spans = [
   { name: '1,000 to 10,000', from: 1_000, to: 10_000 },
   { name: '10,000 to 18,000', from: 10_000, to: 18_000 },

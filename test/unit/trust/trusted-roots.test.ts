@@ -7,13 +7,16 @@ import { setTimeout as delay, setImmediate } from 'node:timers/promises';
 import { openTrustBundle } from '../../../src/trust/trust-bundle.ts';
 import type { TrustBundle } from '../../../src/trust/trust-bundle.ts';
 import { watchTrustedRoots } from '../../../src/trust/trusted-roots.ts';
+import type { TrustedRoots } from '../../../src/trust/trusted-roots.ts';
 import { generateKeyPair, privateKeyPem } from '../../../src/x509/keys.ts';
 import { pemEncode } from '../../../src/x509/pem.ts';
 import { eventually } from '../../support/eventually.ts';
 import { failureOf } from '../../support/failure.ts';
 import { fakeAuthority } from '../../support/fake-authority.ts';
+import { runProgram } from '../../support/process.ts';
 import { recordingLog } from '../../support/recording-log.ts';
 import { replaceFile, tempFolder } from '../../support/temp.ts';
+import type { TempFolder } from '../../support/temp.ts';
 import { simulatedClock } from '../../support/simulated-clock.ts';
 
 const clock = simulatedClock();
@@ -49,22 +52,47 @@ const becomes = (what: string, trust: TrustBundle, present: readonly Buffer[], g
     20,
   );
 
+interface Watched extends AsyncDisposable {
+  readonly folder: TempFolder;
+  readonly file: string;
+  readonly trust: TrustBundle;
+  readonly watcher: TrustedRoots;
+  readonly log: ReturnType<typeof recordingLog>;
+  /** What was complained of. */
+  errors(): readonly unknown[];
+}
+
+/** A file that holds `b`, watched. */
+async function watched(): Promise<Watched> {
+  const folder = await tempFolder();
+  const file = folder.file('roots.pem');
+  await writeFile(file, pem(b));
+  const log = recordingLog();
+  const trust = await trustOf(log);
+  const watcher = await watchTrustedRoots({ files: [file], trust, log, pollMs: slowPoll });
+  return {
+    folder,
+    file,
+    trust,
+    watcher,
+    log,
+    errors: () => log.lines.filter(({ level }) => level === 'error'),
+    async [Symbol.asyncDispose]() {
+      watcher.close();
+      await folder[Symbol.asyncDispose]();
+    },
+  };
+}
+
 describe('trusted roots from files', () => {
   it('are read at the start, and again when the file is replaced', async () => {
-    await using folder = await tempFolder();
-    const file = folder.file('roots.pem');
-    await writeFile(file, pem(b));
-    const trust = await trustOf();
-    const watcher = await watchTrustedRoots({ files: [file], trust, log: recordingLog(), pollMs: slowPoll });
-    try {
-      assert.ok(has(trust, a) && has(trust, b));
-      await replaceFile(file, pem(c));
-      await becomes('replaced', trust, [a, c], [b]);
-      await writeFile(file, pem(c, b));
-      await becomes('rewritten in place', trust, [a, b, c], []);
-    } finally {
-      watcher.close();
-    }
+    await using world = await watched();
+    const { file, trust } = world;
+    assert.ok(has(trust, a) && has(trust, b));
+    await replaceFile(file, pem(c));
+    await becomes('replaced', trust, [a, c], [b]);
+    await writeFile(file, pem(c, b));
+    await becomes('rewritten in place', trust, [a, b, c], []);
   });
 
   it('follow a swap of symbolic links, as Kubernetes updates a mounted ConfigMap', async () => {
@@ -89,16 +117,24 @@ describe('trusted roots from files', () => {
     }
   });
 
-  it('half of a file that is being rewritten in place is never taken up, though it is a valid one', async () => {
-    await using folder = await tempFolder();
-    const file = folder.file('roots.pem');
-    await writeFile(file, pem(b));
-    const log = recordingLog();
-    const trust = await trustOf(log);
-    const watcher = await watchTrustedRoots({ files: [file], trust, log, pollMs: slowPoll });
-    const published: string[] = [];
-    trust.subscribe(() => published.push([a, b, c].map((root) => (has(trust, root) ? 'x' : '-')).join('')));
-    try {
+  for (const { before, replaced } of [
+    { before: 'one that was taken up', replaced: undefined },
+    { before: 'one that was refused', replaced: 'garbage' },
+  ])
+    it(`half of a file that is being rewritten in place is never taken up, though it is a valid one: over ${before}`, async () => {
+      await using world = await watched();
+      const { file, trust, watcher, log } = world;
+      if (replaced !== undefined) {
+        await replaceFile(file, replaced);
+        // Until nobody looks any more: a look that waits for two equal reads would hide one that doesn't.
+        await eventually('refused', () => world.errors().length > 0 || undefined);
+        await delay(50);
+        await watcher.check();
+        assert.equal(world.errors().length, 1);
+        log.lines.length = 0;
+      }
+      const published: string[] = [];
+      trust.subscribe(() => published.push([a, b, c].map((root) => (has(trust, root) ? 'x' : '-')).join('')));
       const writer = await open(file, 'w');
       await writer.write(pem(c));
       // Its times are apart then, as after a rename.
@@ -109,43 +145,26 @@ describe('trusted roots from files', () => {
       await becomes('rewritten', trust, [a, b, c], []);
       await watcher.check();
       assert.deepEqual(published, ['xxx']);
-      assert.deepEqual(
-        log.lines.filter(({ level }) => level === 'error'),
-        [],
-      );
-    } finally {
-      watcher.close();
-    }
-  });
+      assert.deepEqual(world.errors(), []);
+    });
 
   it('a file that is moved into its place is taken up once, also in a folder that is never at rest', async () => {
-    await using folder = await tempFolder();
-    const file = folder.file('roots.pem');
-    await writeFile(file, pem(b));
-    const log = recordingLog();
-    const trust = await trustOf(log);
+    await using world = await watched();
+    const { folder, file, trust, watcher } = world;
     const before = trust.current().generation;
-    const watcher = await watchTrustedRoots({ files: [file], trust, log, pollMs: slowPoll });
-    try {
-      const next = folder.file('next.pem');
-      await writeFile(next, pem(c));
-      await utimes(next, 0, 0);
-      await rename(next, file);
-      for (let events = 0; !has(trust, c); events++) {
-        assert.ok(events < 5000, 'it waits for the folder to come to rest');
-        writeFileSync(folder.file('other'), 'something');
-        await setImmediate();
-      }
-      await watcher.check();
-      assert.ok(!has(trust, b));
-      assert.equal(trust.current().generation, before + 2, 'b, and then c');
-      assert.deepEqual(
-        log.lines.filter(({ level }) => level === 'error'),
-        [],
-      );
-    } finally {
-      watcher.close();
+    const next = folder.file('next.pem');
+    await writeFile(next, pem(c));
+    await utimes(next, 0, 0);
+    await rename(next, file);
+    for (let events = 0; !has(trust, c); events++) {
+      assert.ok(events < 5000, 'it waits for the folder to come to rest');
+      writeFileSync(folder.file('other'), 'something');
+      await setImmediate();
     }
+    await watcher.check();
+    assert.ok(!has(trust, b));
+    assert.equal(trust.current().generation, before + 1);
+    assert.deepEqual(world.errors(), []);
   });
 
   it('are looked at now and then where nothing is heard of a change', async () => {
@@ -168,12 +187,8 @@ describe('trusted roots from files', () => {
   });
 
   it('a bad file is refused with one clear line, and its last good roots stay trusted', async () => {
-    await using folder = await tempFolder();
-    const file = folder.file('roots.pem');
-    await writeFile(file, pem(b));
-    const log = recordingLog();
-    const trust = await trustOf(log);
-    const watcher = await watchTrustedRoots({ files: [file], trust, log, pollMs: slowPoll });
+    await using world = await watched();
+    const { file, trust, watcher, log } = world;
     const secret = privateKeyPem(generateKeyPair().privateKey);
     const bad: [string, () => Promise<unknown>][] = [
       ['garbage', () => replaceFile(file, 'garbage')],
@@ -182,23 +197,21 @@ describe('trusted roots from files', () => {
       ['a private key in it', () => replaceFile(file, pem(b) + secret)],
       ['too large', () => replaceFile(file, 'x'.repeat(5_000_000))],
       ['gone', () => rm(file)],
+      ['a FIFO that nobody writes to', () => runProgram('mkfifo', [file])],
     ];
-    try {
-      for (const [what, spoil] of bad) {
-        log.lines.length = 0;
-        await spoil();
-        await watcher.check();
-        await watcher.check();
-        const complaints = log.lines.filter((line) => line.level === 'error');
-        assert.equal(complaints.length, 1, what);
-        assert.ok(!JSON.stringify(complaints).includes(secret.slice(40, 80)), what);
-        assert.ok(has(trust, b), what);
-      }
-      await writeFile(file, pem(c));
-      await becomes('good again', trust, [a, c], [b]);
-    } finally {
-      watcher.close();
+    for (const [what, spoil] of bad) {
+      log.lines.length = 0;
+      await spoil();
+      await watcher.check();
+      await watcher.check();
+      const complaints = world.errors();
+      assert.equal(complaints.length, 1, what);
+      assert.ok(!JSON.stringify(complaints).includes(secret.slice(40, 80)), what);
+      assert.ok(has(trust, b), what);
     }
+    await rm(file);
+    await writeFile(file, pem(c));
+    await becomes('good again', trust, [a, c], [b]);
   });
 
   it('a file that is bad at the start is an error, unless it was good before: then its last good stays', async () => {
